@@ -1,0 +1,1 @@
+"""Competitive Inner-Imaging Squeeze-and-Excitation (CMPE-SE) for residual networks, in JAX and Flax."""

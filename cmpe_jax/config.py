@@ -30,6 +30,7 @@ def model() -> ml_collections.ConfigDict:
   config.num_classes = 0  # 0: the dataset's
   config.preact = True  # pre-activation blocks; ImageNet nets: False is ResNet v1.5
   config.dropout = 0.0  # between the convolutions of a Wide ResNet block
+  config.zero_init = False  # the last batch normalization of each post-activation branch starts with scale 0
   config.fold_columns = 0  # columns of the folded map; 0: the paper's choice
   return config
 

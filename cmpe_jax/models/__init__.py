@@ -1,0 +1,131 @@
+"""`build(config.model)`: from configuration to network, with errors that say what is allowed."""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from cmpe_jax.config import check_model
+from cmpe_jax.errors import UserError, check_choice
+from cmpe_jax.models import blocks, descriptors, initializers, inner_imaging, layers
+from cmpe_jax.models.resnet import ResNet
+
+IMAGENET_STAGES = {
+  'basic': {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)},
+  'bottleneck': {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)},
+}
+# By form: how blocks pool, how gates filter.
+FORMS = {
+  'plain': (descriptors.PLAIN, layers.filter_maps_plain),
+  'exact': (descriptors.EXACT, layers.filter_maps_exact),
+}
+
+
+def build(config: ml_collections.ConfigDict, dtype: str = 'float32', bn_group_size: int = 0) -> ResNet:
+  """The network of `config.model`.
+
+  Args:
+    config: the keys of `cmpe_jax.config.model()`; `num_classes` must be set.
+    dtype: 'float32', 'bfloat16' or 'float64', of convolutions and feature maps.
+    bn_group_size: examples a batch normalization group in training; 0: the whole global batch.
+
+  Raises:
+    UserError: unknown name, a depth without such a net, a fold that the maps do not allow.
+  """
+  check_model(config)
+  if not config.num_classes:
+    raise UserError(
+      'model.num_classes=0 means "as the dataset has", but no dataset is given here: set the number of classes.'
+    )
+  stem, sizes, widths = _stages(config)
+  pooling, filtering = FORMS[config.gate_form]
+  return ResNet(
+    stem=stem,
+    stage_sizes=sizes,
+    base_widths=widths,
+    columns=_fold_columns(config, widths),
+    block=config.block,
+    preact=config.preact,
+    gate=config.gate,
+    gate_bias=config.gate_bias,
+    num_classes=config.num_classes,
+    dtype=jnp.dtype(dtype),
+    descriptors=pooling,
+    filter_maps=filtering,
+    dropout=config.dropout,
+    bn_group_size=bn_group_size,
+    zero_scale=config.zero_init,
+  )
+
+
+def init(model: ResNet, key: jax.Array, image_size: int) -> dict:
+  """Initial variables {'params': ..., 'batch_stats': ...} as NumPy arrays, without compiling anything.
+
+  The same distributions as `model.init`, in a fraction of its time; a function of (key, parameter path, shape).
+  """
+  image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), layers.at_least_float32(model.dtype))
+  shapes = jax.eval_shape(lambda k, x: model.init(k, x), key, image)
+  last = {'basic': 'bn2', 'bottleneck': 'bn3'}[model.block]
+
+  def zero(path: str) -> bool:
+    return model.zero_scale and path.endswith(f'{last}/scale')
+
+  return initializers.draw(key, {name: shapes[name] for name in ('params', 'batch_stats')}, zero)
+
+
+def _stages(config: ml_collections.ConfigDict) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+  """Stem, blocks a stage, base width a stage."""
+  if config.dropout and (config.block != 'basic' or not config.preact):
+    raise UserError(
+      f'model.dropout={config.dropout} acts in pre-activation basic blocks only (Wide ResNet): set it to 0.'
+    )
+  if config.zero_init and config.preact:
+    raise UserError(
+      'model.zero_init=True needs model.preact=False: a pre-activation branch does not end in a batch normalization.'
+    )
+  if config.backbone == 'imagenet_resnet':
+    depths = IMAGENET_STAGES[config.block]
+    check_choice(f'model.depth (imagenet_resnet, {config.block} block)', config.depth, tuple(depths))
+    _check_width(config)
+    return 'large', depths[config.depth], (64, 128, 256, 512)
+  if not config.preact:
+    raise UserError(
+      f'model.preact=False is for imagenet_resnet: {config.backbone} has pre-activation blocks. Set it to True.'
+    )
+  if config.backbone == 'wide_resnet':
+    if config.block != 'basic':
+      raise UserError(f"model.block={config.block!r} is not a Wide ResNet's: set model.block='basic'.")
+    blocks_a_stage = _blocks_a_stage(config, 4, 6)
+    return 'wide', (blocks_a_stage,) * 3, tuple(width * config.width for width in (16, 32, 64))
+  _check_width(config)
+  return 'small', (_blocks_a_stage(config, 2, {'basic': 6, 'bottleneck': 9}[config.block]),) * 3, (16, 32, 64)
+
+
+def _check_width(config: ml_collections.ConfigDict) -> None:
+  if config.width != 1:
+    raise UserError(
+      f"model.width={config.width} is for model.backbone='wide_resnet': set it to 1 for {config.backbone!r}."
+    )
+
+
+def _blocks_a_stage(config: ml_collections.ConfigDict, extra: int, layers_a_block: int) -> int:
+  """n of depth = layers_a_block * n + extra (three stages of n blocks)."""
+  count, rest = divmod(config.depth - extra, layers_a_block)
+  if rest or count < 1:
+    lower = max(1, count)
+    near = ' or '.join(str(layers_a_block * n + extra) for n in (lower, lower + 1))
+    raise UserError(
+      f'model.depth={config.depth} is not {layers_a_block}n+{extra} for a whole n, as a {config.backbone} of '
+      f'{config.block} blocks needs: choose {near}, for example.'
+    )
+  return count
+
+
+def _fold_columns(config: ml_collections.ConfigDict, widths: tuple[int, ...]) -> tuple[int, ...]:
+  """L of each stage: given; else C / width for Wide ResNets and 16 for the others. Checked if the gate folds."""
+  channels = [width * blocks.expansion(config.block) for width in widths]
+  wide = config.backbone == 'wide_resnet'
+  columns = tuple(config.fold_columns or (count // config.width if wide else 16) for count in channels)
+  if config.gate == 'folded_3x3':
+    for count, column in zip(channels, columns, strict=True):
+      inner_imaging.check_fold(count, column)
+  return columns

@@ -1,0 +1,151 @@
+"""Residual blocks with a gate: y = identity + gate(u, v) * residual.
+
+A block receives ready-made `conv`, `norm` and `gate` and is called as block(x, v, train) -> (y, descriptor of y or None),
+where `v` is the descriptor of `x` if the block before it could hand one on.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from cmpe_jax.models.descriptors import Descriptors
+
+Array = jax.Array
+
+
+class Block(nn.Module):
+  """What all blocks share.
+
+  Attributes:
+    base_width: c, of the stage.
+    channels: C, of the output: c in basic blocks, 4c in bottlenecks.
+    strides: of the 3x3 convolution that strides and of the projection.
+    project: whether the shortcut is a 1x1 convolution.
+    conv: conv(features, kernel_size, strides, name=) -> a `Conv`.
+    norm: norm(name=) -> a `BatchNorm`.
+    gate: gate(channels=, base_width=, name=) -> a gate, or None: a plain residual block.
+    descriptors: how u and v are obtained.
+    train: batch statistics and dropout.
+    dropout: rate between the two convolutions of a basic pre-activation block.
+    zero_scale: the last batch normalization of a post-activation branch starts with scale 0.
+  """
+
+  base_width: int
+  channels: int
+  strides: int
+  project: bool
+  conv: Callable[..., Any]
+  norm: Callable[..., Any]
+  gate: Callable[..., Any] | None
+  descriptors: Descriptors
+  train: bool
+  dropout: float = 0.0
+  zero_scale: bool = False
+
+  def identity_or_projection(self, x: Array, v: Array | None, a: Array) -> tuple[Array, Array]:
+    """The shortcut and its descriptor in a pre-activation block: x itself, or the projection of a = relu(bn1(x))."""
+    if self.project:
+      return self.conv(self.channels, 1, self.strides, name='shortcut')(a, with_descriptor=True)
+    return x, self.descriptors.of_identity(x, v)
+
+  def compete(self, identity: Array, v: Array, residual: Array, u: Array) -> tuple[Array, Array | None]:
+    """identity + s * residual and its descriptor, s = gate(u, v)."""
+    if self.gate is None:
+      return identity + residual, None
+    scale = self.gate(channels=self.channels, base_width=self.base_width, name='gate')(u, v, self.train)
+    for name, value in (('u', u), ('v', v), ('scale', scale)):
+      self.sow('intermediates', name, value)
+    total = identity + scale[:, None, None].astype(residual.dtype) * residual
+    return total, self.descriptors.of_sum(v, scale, u)
+
+
+class PreactBasic(Block):
+  """Pre-activation basic block (ResNet-110, Wide ResNet): r = conv3x3(relu(bn2(conv3x3(relu(bn1(x))))))."""
+
+  @nn.compact
+  def __call__(self, x: Array, v: Array | None = None) -> tuple[Array, Array | None]:
+    """[N, H, W, in] -> [N, H/strides, W/strides, C], and its descriptor [N, C] or None."""
+    a = nn.relu(self.norm(name='bn1')(x))
+    identity, v = self.identity_or_projection(x, v, a)
+    b = self.conv(self.channels, 3, self.strides, name='conv1')(a)
+    b = nn.relu(self.norm(name='bn2')(b))
+    b = nn.Dropout(self.dropout, deterministic=not self.train)(b)
+    residual, u = self.conv(self.channels, 3, name='conv2')(b, with_descriptor=True)
+    return self.compete(identity, v, residual, u)
+
+
+class PreactBottleneck(Block):
+  """Pre-activation bottleneck (ResNet-164): 1x1 to c, 3x3 with the stride, 1x1 to 4c, each after bn and relu."""
+
+  @nn.compact
+  def __call__(self, x: Array, v: Array | None = None) -> tuple[Array, Array | None]:
+    """[N, H, W, in] -> [N, H/strides, W/strides, 4c], and its descriptor [N, 4c] or None."""
+    a = nn.relu(self.norm(name='bn1')(x))
+    identity, v = self.identity_or_projection(x, v, a)
+    b = self.conv(self.base_width, 1, name='conv1')(a)
+    b = self.conv(self.base_width, 3, self.strides, name='conv2')(nn.relu(self.norm(name='bn2')(b)))
+    b = nn.relu(self.norm(name='bn3')(b))
+    residual, u = self.conv(self.channels, 1, name='conv3')(b, with_descriptor=True)
+    return self.compete(identity, v, residual, u)
+
+
+class Post(Block):
+  """Post-activation: batch normalization after every convolution, relu after the sum, so no descriptor is handed on."""
+
+  def normed(self, x: Array, features: int, kernel_size: int, strides: int, number: str) -> Array:
+    """relu(bn(conv(x)))."""
+    x = self.conv(features, kernel_size, strides, name=f'conv{number}')(x)
+    return nn.relu(self.norm(name=f'bn{number}')(x))
+
+  def described(self, x: Array, kernel_size: int, strides: int, conv_name: str, norm_name: str) -> tuple[Array, Array]:
+    """bn(conv(x)) and its descriptor: the affine map, by the same statistics, of the convolution's descriptor."""
+    y, descriptor = self.conv(self.channels, kernel_size, strides, name=conv_name)(x, with_descriptor=True)
+    last = conv_name != 'shortcut'
+    init = nn.initializers.zeros_init() if self.zero_scale and last else nn.initializers.ones_init()
+    return self.norm(name=norm_name, scale_init=init)(y, descriptor)
+
+  def finish(self, x: Array, v: Array | None, residual: Array, u: Array) -> tuple[Array, None]:
+    """relu(identity + s * residual)."""
+    if self.project:
+      identity, v = self.described(x, 1, self.strides, 'shortcut', 'shortcut_bn')
+    else:
+      identity, v = x, self.descriptors.of_identity(x, v)
+    return nn.relu(self.compete(identity, v, residual, u)[0]), None
+
+
+class PostBasic(Post):
+  """ResNet-18/34 (He et al. 2015): r = bn2(conv3x3(relu(bn1(conv3x3(x)))))."""
+
+  @nn.compact
+  def __call__(self, x: Array, v: Array | None = None) -> tuple[Array, None]:
+    """[N, H, W, in] -> [N, H/strides, W/strides, C], and None."""
+    b = self.normed(x, self.channels, 3, self.strides, '1')
+    residual, u = self.described(b, 3, 1, 'conv2', 'bn2')
+    return self.finish(x, v, residual, u)
+
+
+class PostBottleneck(Post):
+  """ResNet v1.5 bottleneck: 1x1 to c, 3x3 with the stride, 1x1 to 4c, batch normalization after each."""
+
+  @nn.compact
+  def __call__(self, x: Array, v: Array | None = None) -> tuple[Array, None]:
+    """[N, H, W, in] -> [N, H/strides, W/strides, 4c], and None."""
+    b = self.normed(x, self.base_width, 1, 1, '1')
+    b = self.normed(b, self.base_width, 3, self.strides, '2')
+    residual, u = self.described(b, 1, 1, 'conv3', 'bn3')
+    return self.finish(x, v, residual, u)
+
+
+BLOCKS = {
+  ('basic', True): PreactBasic,
+  ('bottleneck', True): PreactBottleneck,
+  ('basic', False): PostBasic,
+  ('bottleneck', False): PostBottleneck,
+}
+
+
+def expansion(block: str) -> int:
+  """C / c."""
+  return 4 if block == 'bottleneck' else 1

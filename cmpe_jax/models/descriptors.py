@@ -1,0 +1,89 @@
+"""How a block obtains `u` and `v`, the channel means of its residual and of its identity: two forms, one interface.
+
+`PLAIN` pools each feature map, as the paper writes it. `EXACT` reads less memory for the same numbers:
+
+* A convolution without bias commutes with the mean: mean_HW(conv(x)) = sum_t (S_t / HW) @ W_t, where S_t is the sum of
+  those pixels of x that tap t of the filter sees. The input of a bottleneck's last convolution is four times narrower.
+* mean_HW(identity + s * residual) = v + s * u: a block without a final ReLU hands its descriptor on, [N, C].
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array
+Pair = tuple[int, int]
+
+
+def mean_hw(x: Array) -> Array:
+  """The channel means [N, C] of a feature map [N, H, W, C], in at least float32."""
+  return jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+
+
+def seen_by_taps(size: int, kernel: int, stride: int, padding: int) -> np.ndarray:
+  """Which of `size` rows (or columns) each tap of a filter reads at some output position: 0/1, [kernel, size]."""
+  outputs = (size + 2 * padding - kernel) // stride + 1
+  seen = np.zeros((kernel, size))
+  for tap in range(kernel):
+    rows = np.arange(outputs) * stride + tap - padding
+    seen[tap, rows[(rows >= 0) & (rows < size)]] = 1
+  return seen
+
+
+def mean_of_conv(x: Array, kernel: Array, strides: Pair, padding: Pair) -> Array:
+  """mean_HW(conv(x, kernel)) without the convolution.
+
+  Args:
+    x: [N, H, W, c], of any float type; sums are in at least float32.
+    kernel: [kh, kw, c, C].
+    strides: of the convolution.
+    padding: zeros on each side, rows and columns.
+
+  Returns:
+    [N, C], in at least float32.
+  """
+  accumulator = jnp.promote_types(x.dtype, jnp.float32)
+  kh, kw, _, features = kernel.shape
+  rows = seen_by_taps(x.shape[1], kh, strides[0], padding[0])
+  columns = seen_by_taps(x.shape[2], kw, strides[1], padding[1])
+  outputs = ((x.shape[1] + 2 * padding[0] - kh) // strides[0] + 1) * (
+    (x.shape[2] + 2 * padding[1] - kw) // strides[1] + 1
+  )
+  if (kh, kw) == (1, 1) and rows.all() and columns.all():
+    sums = jnp.sum(x, axis=(1, 2), dtype=accumulator)[:, None]
+  else:
+    masks = np.einsum('ih,jw->ijhw', rows, columns).reshape(kh * kw, *x.shape[1:3])
+    sums = jnp.einsum('thw,nhwc->ntc', jnp.asarray(masks, x.dtype), x, preferred_element_type=accumulator)
+  weights = kernel.astype(x.dtype).astype(accumulator).reshape(kh * kw, -1, features)
+  return jnp.einsum('ntc,tcf->nf', sums / outputs, weights, precision=jax.lax.Precision.HIGHEST)
+
+
+@dataclasses.dataclass(frozen=True)
+class Descriptors:
+  """What a block and its convolutions ask for; see `PLAIN` and `EXACT`.
+
+  Attributes:
+    pool_before_conv: take the descriptor of a convolution's output from its input.
+    carry: hand the descriptor of a sum to the next block.
+  """
+
+  pool_before_conv: bool
+  carry: bool
+
+  def of_conv(self, x: Array, y: Array, kernel: Array, strides: Pair, padding: Pair) -> Array:
+    """The descriptor [N, C] of y = conv(x, kernel)."""
+    return mean_of_conv(x, kernel, strides, padding) if self.pool_before_conv else mean_hw(y)
+
+  def of_identity(self, x: Array, carried: Array | None) -> Array:
+    """The descriptor [N, C] of an identity that is not projected: the carried one if there is one."""
+    return mean_hw(x) if carried is None else carried
+
+  def of_sum(self, v: Array, scale: Array, u: Array) -> Array | None:
+    """The descriptor of identity + scale * residual for the next block, or None: that one pools."""
+    return v + scale * u if self.carry else None
+
+
+PLAIN = Descriptors(pool_before_conv=False, carry=False)
+EXACT = Descriptors(pool_before_conv=True, carry=True)

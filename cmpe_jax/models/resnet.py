@@ -1,0 +1,126 @@
+"""The networks: a stem, stages of blocks, a classifier."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cmpe_jax.models import blocks, gates, initializers
+from cmpe_jax.models.descriptors import Descriptors
+from cmpe_jax.models.layers import BatchNorm, Conv, FilterMaps, at_least_float32
+
+Array = jax.Array
+
+
+class ResNet(nn.Module):
+  """A ResNet, Wide ResNet or ImageNet ResNet with a gate in every block.
+
+  Attributes:
+    stem: 'small' (bn_in, conv3x3), 'wide' (the same, then bn) or 'large' (conv7x7/2, [bn, relu], max-pool 3x3/2).
+    stage_sizes: blocks a stage.
+    base_widths: c, a stage.
+    columns: of the folded map, a stage.
+    block: 'basic' or 'bottleneck'.
+    preact: pre-activation blocks and a last bn and relu before the classifier.
+    gate: a key of `gates.GATES`.
+    gate_bias: biases in the gate's dense layers.
+    num_classes: logits.
+    dtype: of convolutions and feature maps.
+    descriptors: how blocks obtain u and v.
+    filter_maps: how gates filter their map.
+    dropout: rate, in basic pre-activation blocks.
+    bn_group_size: examples a batch normalization group; 0: the whole batch.
+    zero_scale: zero-initialized last batch normalization of a post-activation branch.
+  """
+
+  stem: str
+  stage_sizes: tuple[int, ...]
+  base_widths: tuple[int, ...]
+  columns: tuple[int, ...]
+  block: str
+  preact: bool
+  gate: str
+  gate_bias: bool
+  num_classes: int
+  dtype: jnp.dtype
+  descriptors: Descriptors
+  filter_maps: FilterMaps
+  dropout: float = 0.0
+  bn_group_size: int = 0
+  zero_scale: bool = False
+
+  @nn.compact
+  def __call__(self, images: Array, train: bool = False) -> Array:
+    """Normalized images [N, H, W, 3] -> logits [N, num_classes] in at least float32."""
+    conv = functools.partial(Conv, dtype=self.dtype, descriptors=self.descriptors)
+    norm = functools.partial(BatchNorm, train=train, dtype=self.dtype, group_size=self.bn_group_size)
+    x = self.embed(images.astype(at_least_float32(self.dtype)), conv, norm)
+    v = None
+    for spec in self.block_specs(x.shape[-1]):
+      block = self.make_block(spec, conv, norm, train)
+      x, v = block(x, v)
+    if self.preact:
+      x = nn.relu(norm(name='final_bn')(x))
+    kind = at_least_float32(self.dtype)
+    classifier = nn.Dense(
+      self.num_classes,
+      dtype=kind,
+      param_dtype=kind,
+      precision=jax.lax.Precision.HIGHEST,
+      kernel_init=initializers.initializer(initializers.dense_kernel),
+      name='classifier',
+    )
+    return classifier(jnp.mean(x, axis=(1, 2), dtype=kind))
+
+  def embed(self, images: Array, conv, norm) -> Array:
+    """The stem: [N, H, W, 3] -> [N, H, W, 16], or [N, H/4, W/4, c] for 'large'."""
+    if self.stem == 'large':
+      x = conv(self.base_widths[0], 7, 2, name='stem')(images)
+      if not self.preact:
+        x = nn.relu(norm(name='stem_bn')(x))
+      return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    x = conv(16, 3, name='stem')(norm(name='input_bn', affine=False)(images))
+    return norm(name='stem_bn')(x) if self.stem == 'wide' else x
+
+  def block_specs(self, channels: int) -> list[dict[str, Any]]:
+    """The constructor arguments that differ between the blocks, in order; `channels`: of the stem's output."""
+    specs = []
+    for stage, (count, width) in enumerate(zip(self.stage_sizes, self.base_widths, strict=True)):
+      out = width * blocks.expansion(self.block)
+      for index in range(count):
+        strides = 2 if stage > 0 and index == 0 else 1
+        project = strides > 1 or channels != out
+        specs.append(
+          {
+            'name': f'stage{stage + 1}_block{index}',
+            'base_width': width,
+            'channels': out,
+            'strides': strides,
+            'project': project,
+            'columns': self.columns[stage],
+          }
+        )
+        channels = out
+    return specs
+
+  def make_block(self, spec: dict[str, Any], conv, norm, train: bool) -> blocks.Block:
+    """The block of a spec of `block_specs`."""
+    spec = dict(spec)
+    columns = spec.pop('columns')
+    gate = gates.GATES[self.gate]
+    if gate is not None:
+      gate = functools.partial(
+        gate, filter_maps=self.filter_maps, columns=columns, use_bias=self.gate_bias, group_size=self.bn_group_size
+      )
+    return blocks.BLOCKS[self.block, self.preact](
+      conv=conv,
+      norm=norm,
+      gate=gate,
+      descriptors=self.descriptors,
+      train=train,
+      dropout=self.dropout,
+      zero_scale=self.zero_scale,
+      **spec,
+    )

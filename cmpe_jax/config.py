@@ -49,6 +49,7 @@ def base() -> ml_collections.ConfigDict:
   config.dtype = 'float32'  # of the convolutions; parameters, statistics, gate and loss stay in float32
 
   config.batch_size = 128  # global
+  config.accumulate_steps = 1  # micro-batches a step; each has its own batch normalization statistics
   config.eval_batch_size = 0  # global; 0: batch_size
   config.epochs = 200.0
   config.learning_rate = 0.1
@@ -65,6 +66,7 @@ def base() -> ml_collections.ConfigDict:
   config.grad_clip_norm = 0.0  # global norm; 0: off
   config.label_smoothing = 0.0
   config.mixup_alpha = 0.0  # 0: off
+  config.ema_decay = 0.0  # moving averages of parameters and statistics, evaluated besides; 0: off
 
   config.steps_per_call = 1  # training steps per dispatch to the device
   config.log_every_steps = 50
@@ -76,7 +78,7 @@ def base() -> ml_collections.ConfigDict:
 
 def check_keys(config: ml_collections.ConfigDict) -> None:
   """Raises `UserError` if a key is unknown or missing, listing all of them."""
-  known, given = _paths(base()), _paths(config)
+  known, given = flatten(base()).keys(), flatten(config).keys()
   unknown, missing = sorted(given - known), sorted(known - given)
   if unknown or missing:
     lines = [f'  + {key} (unknown)' for key in unknown] + [f'  - {key} (missing)' for key in missing]
@@ -94,7 +96,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   check_choice('dtype', config.dtype, DTYPES)
   check_choice('schedule', config.schedule, SCHEDULES)
   check_choice('decay_parameters', config.decay_parameters, DECAYS)
-  for key in ('batch_size', 'steps_per_call', 'log_every_steps', 'keep_checkpoints'):
+  for key in ('batch_size', 'accumulate_steps', 'steps_per_call', 'log_every_steps', 'keep_checkpoints'):
     check_range(key, config[key], low=1)
   for key in (
     'image_size', 'eval_batch_size', 'epochs', 'learning_rate', 'learning_rate_batch_size', 'warmup_epochs', 'weight_decay', 'grad_clip_norm', 'mixup_alpha',
@@ -103,6 +105,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     check_range(key, config[key], low=0)
   check_range('momentum', config.momentum, 0, 1)
   check_range('label_smoothing', config.label_smoothing, 0, 1)
+  check_range('ema_decay', config.ema_decay, 0, 0.999999)
   check_range('validation', config.validation, 0, 0.9)
   if config.schedule == 'step' and config.decay_fractions and config.decay_epochs:
     raise UserError(
@@ -122,8 +125,9 @@ def check_model(config: ml_collections.ConfigDict) -> None:
   check_range('model.dropout', config.dropout, 0, 0.99)
 
 
-def _paths(config: ml_collections.ConfigDict, prefix: str = '') -> set[str]:
-  paths = set()
+def flatten(config: ml_collections.ConfigDict, prefix: str = '') -> dict[str, object]:
+  """{'model.gate': 'pair_1x1', ...}"""
+  flat: dict[str, object] = {}
   for key, value in config.items():
-    paths |= _paths(value, f'{prefix}{key}.') if isinstance(value, ml_collections.ConfigDict) else {prefix + key}
-  return paths
+    flat |= flatten(value, f'{prefix}{key}.') if isinstance(value, ml_collections.ConfigDict) else {prefix + key: value}
+  return flat

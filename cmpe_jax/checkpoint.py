@@ -1,0 +1,228 @@
+"""Checkpoints: `WORKDIR/checkpoints/STEP/`, each with the state and the configuration. Nothing else imports Orbax.
+
+Arrays are stored whole, by the names of their parameters, whatever devices they came from. A checkpoint appears under
+its final name only when it is complete, so a process that dies while writing leaves the earlier ones as they were.
+"""
+
+import json
+from typing import Any
+
+import flax
+import jax
+import ml_collections
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
+
+from cmpe_jax import config as configs
+from cmpe_jax import mesh as meshes
+from cmpe_jax import optimizer as optimizers
+from cmpe_jax import state as states
+from cmpe_jax.errors import UserError, check_choice
+from cmpe_jax.state import TrainState
+
+CHOICES = ('best', 'newest')
+SCORE = 'accuracy'  # the metric that chooses the best checkpoint
+# What may change between two parts of a run without changing what is computed.
+FREE_KEYS = frozenset({
+  'epochs', 'data_dir', 'eval_batch_size', 'steps_per_call', 'log_every_steps', 'eval_every_steps',
+  'checkpoint_every_steps', 'keep_checkpoints', 'resident_megabytes',
+})  # fmt: skip
+
+
+class Checkpoints:
+  """The checkpoints of a workdir."""
+
+  def __init__(self, workdir: str, keep_newest: int = 0):
+    """Opens them: for reading only, or, with `keep_newest` > 0, for writing too.
+
+    Raises:
+      UserError: the workdir cannot be written, or does not exist where it is only read.
+    """
+    self.directory = epath.Path(workdir).expanduser().absolute() / 'checkpoints'
+    if keep_newest:
+      _prepare(self.directory)
+    elif not self.directory.exists():
+      raise UserError(f'workdir={workdir!r} has no checkpoints: give the --workdir of a training run.')
+    options = ocp.CheckpointManagerOptions(
+      create=False,
+      read_only=not keep_newest,
+      save_interval_steps=1 if keep_newest else 0,
+      cleanup_tmp_directories=bool(keep_newest),
+      preservation_policy=keep.AnyPreservationPolicy(
+        [
+          keep.LatestN(max(keep_newest, 1)),
+          keep.BestN(n=1, get_metric_fn=lambda metrics: metrics[SCORE], keep_checkpoints_without_metrics=False),
+        ]
+      ),
+    )
+    self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+  def steps(self) -> list[int]:
+    """The steps of complete checkpoints, in order."""
+    return sorted(step for step in self._manager.all_steps() if _complete(self.directory / str(step)))
+
+  def choose(self, which: str) -> int:
+    """The step of the 'newest' checkpoint, or of the 'best': the highest validation accuracy, and where no
+    checkpoint has one (config.validation = 0) the newest.
+
+    Raises:
+      UserError: there is none.
+    """
+    check_choice('checkpoint', which, CHOICES)
+    steps = self.steps()
+    if not steps:
+      raise UserError(f'{self.directory} holds no complete checkpoint: train first, or give another --workdir.')
+    if which == 'best':
+      scored = [(metrics[SCORE], step) for step in steps if (metrics := self._manager.metrics(step))]
+      return max(scored)[1] if scored else steps[-1]
+    return steps[-1]
+
+  def save(self, state: TrainState, config: ml_collections.ConfigDict, score: float | None = None) -> None:
+    """Writes the state in the background, once it is copied from the devices; then deletes what need not be kept.
+
+    `score`: validation accuracy. A step that has a checkpoint already is left alone.
+    """
+    step = int(state.step)
+    if step in self.steps():
+      return
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(flax.serialization.to_state_dict(state)),
+        config=ocp.args.JsonSave(_plain(config)),
+      ),
+      metrics=None if score is None else {SCORE: score},
+    )
+
+  def config(self, step: int) -> ml_collections.ConfigDict:
+    """The (resolved) configuration that a checkpoint was trained with."""
+    restored = self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
+    return _from_plain(restored['config'])
+
+  def restore(self, step: int, like: TrainState) -> TrainState:
+    """The state of a checkpoint, with the tree, shapes, types and placement of `like`.
+
+    Raises:
+      UserError: the checkpoint is of another model; the message lists what differs.
+    """
+    target = flax.serialization.to_state_dict(like)
+    self._check(step, target)
+    abstract = jax.tree.map(_abstract, target)
+    restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
+    return flax.serialization.from_state_dict(like, restored['state'])
+
+  def variables(self, step: int) -> dict[str, Any]:
+    """{'params', 'batch_stats'} of a checkpoint on this process's first device: the averages where they were kept."""
+    tree = self._manager.item_metadata(step)['state'].tree
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    wanted = {'ema': tree['ema']} if tree['ema'] else {name: tree[name] for name in ('params', 'batch_stats')}
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), wanted)
+    arguments = ocp.args.PyTreeRestore(
+      abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
+    )
+    restored = self._manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
+    return restored['ema'] if tree['ema'] else restored
+
+  def wait(self) -> None:
+    """Returns when what was saved is on disk."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, and ends the background threads."""
+    self._manager.close()
+
+  def _check(self, step: int, target: Any) -> None:
+    theirs, ours = _shapes(self._manager.item_metadata(step)['state'].tree), _shapes(target)
+    if theirs == ours:
+      return
+    lines = [f'  - {name} {theirs[name]}' for name in sorted(theirs) if ours.get(name) != theirs[name]]
+    lines += [f'  + {name} {ours[name]}' for name in sorted(ours) if theirs.get(name) != ours[name]]
+    more = f'\n  ... {len(lines) - 20} more' if len(lines) > 20 else ''
+    raise UserError(
+      f'the checkpoint {self.directory / str(step)} is of another model (- the checkpoint, + this configuration):\n'
+      + '\n'.join(lines[:20]) + more + '\nUse its configuration, or another --workdir.'
+    )  # fmt: skip
+
+
+def check_config(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict, step: int) -> None:
+  """Raises `UserError`, listing the keys, if a run would go on with another configuration.
+
+  Keys that change nothing of what is computed are free, and so is `epochs`. At step 0 (converted weights)
+  nothing is trained yet: only `model` has to agree.
+  """
+  ours, theirs = configs.flatten(config), configs.flatten(saved)
+  lines = []
+  for key in sorted(ours.keys() | theirs.keys()):
+    compared = key.startswith('model.') if step == 0 else key not in FREE_KEYS
+    if compared and ours.get(key) != theirs.get(key):
+      lines.append(f'  {key}: {theirs.get(key)!r} in the checkpoint, {ours.get(key)!r} now')
+  if lines:
+    raise UserError(
+      f'the checkpoint at step {step} was written with another configuration:\n' + '\n'.join(lines)
+      + '\nSet these keys back to go on with this run, or start another with a new --workdir.'
+    )  # fmt: skip
+
+
+def write_initial(workdir: str, config: ml_collections.ConfigDict, variables: dict[str, Any]) -> None:
+  """Writes {'params', 'batch_stats'} as the checkpoint of step 0; training goes on from it, eval and tools read it.
+
+  Raises:
+    UserError: the workdir has a checkpoint already, or cannot be written.
+  """
+  optimizer = optimizers.make(config, lambda step: config.learning_rate)
+  checkpoints = Checkpoints(workdir, config.keep_checkpoints)
+  try:
+    if checkpoints.steps():
+      raise UserError(f'workdir={str(workdir)!r} has checkpoints already: give a new one.')
+    mesh = meshes.make()
+    state = states.create(meshes.replicate(variables, mesh), optimizer, ema=config.ema_decay > 0)
+    checkpoints.save(meshes.replicate(state, mesh), config)
+  finally:
+    checkpoints.close()
+
+
+def _prepare(directory: epath.Path) -> None:
+  """Makes the directory and removes what a killed process left half written."""
+  if jax.process_index():
+    return
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / '.writable').write_text('')
+    (directory / '.writable').unlink()
+  except OSError as error:
+    raise UserError(
+      f'workdir={str(directory.parent)!r} cannot be written ({error.strerror or error}): give another --workdir.'
+    ) from error
+  for path in directory.iterdir():
+    if path.name.isdigit() and not _complete(path):
+      path.rmtree()
+
+
+def _complete(path: epath.Path) -> bool:
+  return all((path / name).exists() for name in ('_CHECKPOINT_METADATA', 'state/_METADATA', 'config/metadata'))
+
+
+def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+  """{'params/head/kernel': 'float32[64, 10]', ...}"""
+  flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {'/'.join(str(part.key) for part in path): f'{x.dtype}{list(x.shape)}' for path, x in flat}
+
+
+def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  return json.loads(json.dumps(config.to_dict()))
+
+
+def _from_plain(values: dict[str, Any]) -> ml_collections.ConfigDict:
+  """Lists back to tuples, as configurations have them."""
+
+  def tuples(value):
+    if isinstance(value, dict):
+      return {key: tuples(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+  return ml_collections.ConfigDict(tuples(values))

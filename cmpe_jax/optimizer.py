@@ -1,0 +1,92 @@
+"""SGD with momentum, its learning-rate schedule, and which parameters decay."""
+
+from typing import Any
+
+import jax
+import ml_collections
+import optax
+
+from cmpe_jax.errors import UserError
+
+
+def peak_rate(config: ml_collections.ConfigDict) -> float:
+  """The learning rate after warm-up: as given, or scaled with the batch (Goyal et al. 2017)."""
+  reference = config.learning_rate_batch_size
+  return config.learning_rate * (config.batch_size / reference if reference else 1.0)
+
+
+def schedule(config: ml_collections.ConfigDict, total_steps: int) -> optax.Schedule:
+  """Learning rate as a function of the number of steps done.
+
+  Linear warm-up from 0 over `warmup_epochs`, then 'constant', 'cosine' (to 0 at the end) or 'step' (times
+  `decay_factor` at each decay point; points count from the start of the run, whatever the warm-up).
+
+  Raises:
+    UserError: decay points or a warm-up outside of the run.
+  """
+  peak = peak_rate(config)
+  per_epoch = total_steps / config.epochs if config.epochs else 0.0
+  warmup = round(config.warmup_epochs * per_epoch)
+  if warmup and warmup >= total_steps:
+    raise UserError(
+      f'warmup_epochs={config.warmup_epochs} leaves nothing of epochs={config.epochs}: make the warm-up shorter.'
+    )
+  if config.schedule == 'constant':
+    after = optax.constant_schedule(peak)
+  elif config.schedule == 'cosine':
+    after = optax.cosine_decay_schedule(peak, max(total_steps - warmup, 1))
+  else:
+    points = [round(fraction * total_steps) for fraction in _decay_fractions(config)]
+    after = optax.piecewise_constant_schedule(peak, {point - warmup: config.decay_factor for point in points})
+  if not warmup:
+    return after
+  return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def _decay_fractions(config: ml_collections.ConfigDict) -> list[float]:
+  """Decay points as parts of the run, in order, between the end of the warm-up and the end of the run."""
+  name = 'decay_epochs' if config.decay_epochs else 'decay_fractions'
+  points = [float(point) for point in config[name]]
+  if not points or not config.epochs:
+    return []
+  fractions = [point / config.epochs for point in points] if config.decay_epochs else points
+  low = config.warmup_epochs / config.epochs
+  if sorted(set(fractions)) != fractions or fractions[0] <= low or fractions[-1] >= 1:
+    raise UserError(
+      f'{name}={tuple(points)} must increase, come after warmup_epochs={config.warmup_epochs} and stay '
+      f'below the end of the run ({"1" if name == "decay_fractions" else f"epochs={config.epochs}"}).'
+    )
+  return fractions
+
+
+def decay_mask(params: Any, which: str) -> Any:
+  """A pytree of bools: which parameters weight decay acts on.
+
+  'kernels': those whose name is 'kernel' (convolutions and dense layers, the gate's included), so neither
+  biases nor scales of normalizations. 'all': every one, as the authors' default.
+  """
+  if which == 'all':
+    return jax.tree.map(lambda _: True, params)
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'kernel', params)
+
+
+def make(config: ml_collections.ConfigDict, rate: optax.Schedule) -> optax.GradientTransformation:
+  """Clip by global norm, add `weight_decay` times the parameter, then SGD with (Nesterov) momentum."""
+  parts = [optax.clip_by_global_norm(config.grad_clip_norm)] if config.grad_clip_norm else []
+  if config.weight_decay:
+    parts.append(
+      optax.add_decayed_weights(config.weight_decay, lambda params: decay_mask(params, config.decay_parameters))
+    )
+  momentum = config.momentum or None
+  return optax.chain(*parts, optax.sgd(rate, momentum=momentum, nesterov=config.nesterov and momentum is not None))
+
+
+def table(config: ml_collections.ConfigDict, params: Any) -> str:
+  """What decays and what does not: group, tensors, parameters."""
+  mask = decay_mask(params, config.decay_parameters)
+  pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(mask), strict=True))
+  lines = [f'{"weight decay":<16}{"tensors":>8}{"parameters":>12}']
+  for name, decays in ((f'{config.weight_decay:g}', True), ('none', False)):
+    sizes = [x.size for x, decayed in pairs if decayed == decays]
+    lines.append(f'{name:<16}{len(sizes):>8}{sum(sizes):>12,}')
+  return '\n'.join(lines)

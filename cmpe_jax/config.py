@@ -14,6 +14,7 @@ GATES = ('none', 'se', 'double_fc', 'pair_1x1', 'pair_2x1', 'folded_3x3')
 GATE_FORMS = ('exact', 'plain')
 DTYPES = ('float32', 'bfloat16', 'float64')
 SCHEDULES = ('step', 'cosine', 'constant')
+AUGMENTATIONS = ('', 'none', 'crop', 'crop_flip', 'random_resized')
 DECAYS = ('kernels', 'all')
 
 
@@ -44,6 +45,9 @@ def base() -> ml_collections.ConfigDict:
   config.image_size = 0  # side of the square images the net sees; 0: the dataset's
   config.validation = 0.0  # part of the training split held out to choose the best checkpoint; 0: none
   config.split_seed = 0  # which examples are held out (and the test part of a folder without a test sub-folder)
+  config.svhn_extra = True  # SVHN trains on train + extra (604,388 images) instead of train (73,257)
+  config.augmentation = ''  # 'none', 'crop', 'crop_flip', 'random_resized'; '': the dataset's
+  config.resident_megabytes = 2048  # small decoded datasets up to this size lie on the device as a whole
 
   config.model = model()
   config.dtype = 'float32'  # of the convolutions; parameters, statistics, gate and loss stay in float32
@@ -95,12 +99,13 @@ def check(config: ml_collections.ConfigDict) -> None:
   check_model(config.model)
   check_choice('dtype', config.dtype, DTYPES)
   check_choice('schedule', config.schedule, SCHEDULES)
+  check_choice('augmentation', config.augmentation, AUGMENTATIONS)
   check_choice('decay_parameters', config.decay_parameters, DECAYS)
   for key in ('batch_size', 'accumulate_steps', 'steps_per_call', 'log_every_steps', 'keep_checkpoints'):
     check_range(key, config[key], low=1)
   for key in (
     'image_size', 'eval_batch_size', 'epochs', 'learning_rate', 'learning_rate_batch_size', 'warmup_epochs', 'weight_decay', 'grad_clip_norm', 'mixup_alpha',
-    'eval_every_steps', 'checkpoint_every_steps', 'decay_factor', 'seed', 'split_seed',
+    'eval_every_steps', 'checkpoint_every_steps', 'decay_factor', 'seed', 'split_seed', 'resident_megabytes',
   ):  # fmt: skip
     check_range(key, config[key], low=0)
   check_range('momentum', config.momentum, 0, 1)

@@ -1,0 +1,94 @@
+"""`folder:PATH`: class sub-folders of images, read where they lie."""
+
+import dataclasses
+import os
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from cmpe_jax.errors import UserError
+
+TEST_PART = 0.2  # of each class, when the folder has no test sub-folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """The files of a folder dataset: `splits` maps 'train' and 'test' to (paths, labels int32[n])."""
+
+  class_names: tuple[str, ...]
+  splits: dict[str, tuple[list[str], np.ndarray]]
+
+
+def scan(root: pathlib.Path, split_seed: int) -> Listing:
+  """Lists a folder of images in one of two layouts; labels number the class names in alphabetical order.
+
+  * `root/train/CLASS/...` and `root/test/CLASS/...` (or `root/val/CLASS/...`);
+  * `root/CLASS/...`: a fifth of each class, drawn by `split_seed`, becomes the test split.
+
+  Images are the files whose suffix Pillow knows, at any depth below the class folder; hidden files are skipped.
+
+  Raises:
+    UserError: no such folder, fewer than two classes, a class without images, a test class that has no training
+      images.
+  """
+  root = root.expanduser()
+  if not root.is_dir():
+    raise UserError(f'folder {str(root)!r} does not exist. Give the folder that holds the class sub-folders.')
+  train, test = _sub(root, 'train'), _sub(root, 'test') or _sub(root, 'val')
+  if train and test:
+    names, (paths, labels) = _classes(train)
+    return Listing(names, {'train': (paths, labels), 'test': _classes(test, names)[1]})
+  names, (paths, labels) = _classes(train or root)
+  is_test = _draw_test(labels, split_seed)
+  return Listing(
+    names,
+    {
+      split: ([path for path, chosen in zip(paths, mask, strict=True) if chosen], labels[mask])
+      for split, mask in (('train', ~is_test), ('test', is_test))
+    },
+  )
+
+
+def _sub(root: pathlib.Path, name: str) -> pathlib.Path | None:
+  return root / name if (root / name).is_dir() else None
+
+
+def _classes(
+  root: pathlib.Path, expected: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], tuple[list[str], np.ndarray]]:
+  """Class names, and (paths, labels) in the order of class, then path. `expected`: the training split's names."""
+  found = {path.name: _images(path) for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != '.'}
+  if not any(found.values()):
+    raise UserError(f'folder {str(root)!r} holds no images in class sub-folders ({root.name}/CLASS/IMAGE).')
+  if expected and set(found) - set(expected):
+    raise UserError(f'classes {sorted(set(found) - set(expected))} in {str(root)!r} have no training images.')
+  names = expected or tuple(found)
+  if len(names) < 2:
+    raise UserError(f'folder {str(root)!r} has one class, {names[0]!r}. A classifier needs at least two sub-folders.')
+  if empty := [name for name, paths in found.items() if not paths]:
+    raise UserError(f'class folders {empty} in {str(root)!r} hold no images. Fill or remove them.')
+  paths = [path for name in names for path in found.get(name, ())]
+  labels = [label for label, name in enumerate(names) for _ in found.get(name, ())]
+  return names, (paths, np.asarray(labels, np.int32))
+
+
+def _images(folder: pathlib.Path) -> list[str]:
+  suffixes = Image.registered_extensions()
+  paths = []
+  for parent, _, files in os.walk(folder, followlinks=True):
+    paths += [
+      os.path.join(parent, name) for name in files if name[0] != '.' and pathlib.Path(name).suffix.lower() in suffixes
+    ]
+  return sorted(paths)
+
+
+def _draw_test(labels: np.ndarray, split_seed: int) -> np.ndarray:
+  """bool[n]: at least one example of every class that has two or more."""
+  generator = np.random.default_rng(split_seed)
+  is_test = np.zeros(len(labels), bool)
+  for label in np.unique(labels):
+    members = generator.permutation(np.flatnonzero(labels == label))
+    count = max(1, round(TEST_PART * len(members))) if len(members) > 1 else 0
+    is_test[members[:count]] = True
+  return is_test

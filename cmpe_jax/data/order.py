@@ -1,0 +1,47 @@
+"""Which examples a step draws: a pure function of (seed, step), so that resuming needs no iterator state."""
+
+import functools
+
+import numpy as np
+
+_PURPOSE = 0x6F72646572  # separates this stream of random numbers from others made from the same seed
+
+
+def positions(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
+  """The examples of a step's global batch, int32[batch_size], and nothing is dropped or drawn twice in an epoch.
+
+  Position p = step * batch_size + i of the run holds example perm(seed, p // N)[p % N], where N is `num_examples`
+  and perm(seed, epoch) is a permutation of all of them; a batch may span two epochs.
+  """
+  start = step * batch_size
+  run = np.arange(start, start + batch_size, dtype=np.int64)
+  epochs, offsets = np.divmod(run, num_examples)
+  drawn = np.empty(batch_size, np.int32)
+  for epoch in np.unique(epochs):
+    chosen = epochs == epoch
+    drawn[chosen] = permutation(seed, int(epoch), num_examples)[offsets[chosen]]
+  return drawn
+
+
+@functools.lru_cache(maxsize=4)
+def permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+  """The order of an epoch, int32[num_examples]. Philox is the same on every machine."""
+  generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((_PURPOSE, seed, epoch))))
+  order = generator.permutation(num_examples).astype(np.int32)
+  order.flags.writeable = False
+  return order
+
+
+def held_out(split_seed: int, part: float, num_examples: int) -> np.ndarray:
+  """bool[num_examples]: the training examples that are set aside for validation, drawn by `split_seed`."""
+  generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((_PURPOSE, split_seed))))
+  is_held = np.zeros(num_examples, bool)
+  is_held[generator.permutation(num_examples)[: round(part * num_examples)]] = True
+  return is_held
+
+
+def passes(batch_size: int, num_examples: int) -> list[np.ndarray]:
+  """Batches of an evaluation: int32[batch_size] each; every example once, in order; the last one is padded with -1."""
+  padded = np.full(-(-num_examples // batch_size) * batch_size, -1, np.int32)
+  padded[:num_examples] = np.arange(num_examples)
+  return list(padded.reshape(-1, batch_size))

@@ -1,0 +1,112 @@
+"""Reads datasets that TFDS has prepared as ArrayRecord, without TensorFlow.
+
+The images of a small dataset are kept a second time, as one `.npy` file a split beside the records: decoding 50,000
+PNG records takes seconds, mapping the array takes none.
+"""
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from cmpe_jax.data import image
+from cmpe_jax.errors import UserError
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def data_dir(given: str) -> pathlib.Path:
+  """The directory that holds the prepared datasets: `given`, or TFDS's default."""
+  return pathlib.Path(given or tfds.core.constants.DATA_DIR).expanduser()
+
+
+def class_names(name: str, root: pathlib.Path) -> tuple[str, ...]:
+  """The names of a dataset's labels. CIFAR's come with its archive: until it is prepared they are numbers."""
+  if name == 'digits':
+    return tuple(str(digit) for digit in range(10))
+  directory = find(name, root)
+  builder = tfds.builder_from_directory(directory) if directory else tfds.builder(name)
+  return tuple(builder.info.features['label'].names)
+
+
+def find(name: str, root: pathlib.Path) -> pathlib.Path | None:
+  """The directory of the newest prepared version of a dataset, or None."""
+  versions = {
+    tfds.core.Version(path.parent.name): path.parent
+    for path in root.joinpath(name).glob('*.*.*/dataset_info.json')
+    if tfds.core.Version.is_valid(path.parent.name)
+  }
+  return versions[max(versions)] if versions else None
+
+
+def open_source(directory: pathlib.Path, split: str) -> Sequence[dict[str, Any]]:
+  """Random access to a split's examples: {'image': encoded bytes, 'label': int, ...}.
+
+  Raises:
+    UserError: the directory was prepared in another format than ArrayRecord, or lacks the split.
+  """
+  builder = tfds.builder_from_directory(directory)
+  file_format = builder.info.file_format
+  if file_format is not tfds.core.FileFormat.ARRAY_RECORD:
+    raise UserError(
+      f'{str(directory)!r} is prepared as {file_format.value!r}; only array_record can be read by index. '
+      f'Rewrite it: python -m cmpe_jax.data.prepare --dataset={builder.name} --adopt={directory}'
+    )
+  if split not in builder.info.splits:
+    raise UserError(f'{str(directory)!r} has no split {split!r}, only {sorted(builder.info.splits)}.')
+  return builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
+
+
+def arrays(directory: pathlib.Path, split: str) -> Arrays:
+  """A split as (images uint8[n, h, w, 3], labels int32[n]); the images may be a read-only map of a file.
+
+  Raises:
+    UserError: as `open_source`; an image that cannot be decoded, named by its position.
+  """
+  paths = [directory / f'resident-{split}-{part}.npy' for part in ('images', 'labels')]
+  count = tfds.builder_from_directory(directory).info.splits[split].num_examples
+  cached = _load(paths, count)
+  if cached is None:
+    cached = _decode(directory, split)
+    try:
+      for path, array in zip(paths, cached, strict=True):
+        _save(path, array)
+    except OSError as error:
+      logging.warning('The decoded images are not kept (%s); the next start decodes them again.', error)
+  return cached
+
+
+def _decode(directory: pathlib.Path, split: str) -> Arrays:
+  source = open_source(directory, split)
+  images, labels = [], np.empty(len(source), np.int32)
+  for position, example in enumerate(source):
+    images.append(image.decode(example['image'], f'example {position} of split {split!r} in {str(directory)!r}'))
+    labels[position] = example['label']
+  return np.stack(images), labels
+
+
+def _load(paths: list[pathlib.Path], count: int) -> Arrays | None:
+  """The kept arrays, or None if they are absent, cut short, or of another number of examples."""
+  try:
+    images, labels = (np.load(path, mmap_mode='r') for path in paths)
+  except (OSError, ValueError, EOFError):
+    return None
+  return (images, np.array(labels)) if len(images) == len(labels) == count else None
+
+
+def _save(path: pathlib.Path, array: np.ndarray) -> None:
+  """Under another name first: a process that is killed here, or a second one, leaves no half-written array."""
+  descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix='.tmp')
+  try:
+    with os.fdopen(descriptor, 'wb') as file:
+      np.save(file, array)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+  except BaseException:
+    os.unlink(temporary)
+    raise

@@ -112,17 +112,17 @@ class Checkpoints:
     restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
     return flax.serialization.from_state_dict(like, restored['state'])
 
-  def variables(self, step: int) -> dict[str, Any]:
-    """{'params', 'batch_stats'} of a checkpoint on this process's first device: the averages where they were kept."""
+  def variables(self, step: int, averaged: bool) -> dict[str, Any]:
+    """{'params', 'batch_stats'} of a checkpoint on this process's first device, or their moving averages."""
     tree = self._manager.item_metadata(step)['state'].tree
+    wanted = {'ema': tree['ema']} if averaged else {name: tree[name] for name in ('params', 'batch_stats')}
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    wanted = {'ema': tree['ema']} if tree['ema'] else {name: tree[name] for name in ('params', 'batch_stats')}
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), wanted)
     arguments = ocp.args.PyTreeRestore(
       abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
     )
     restored = self._manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
-    return restored['ema'] if tree['ema'] else restored
+    return restored['ema'] if averaged else restored
 
   def wait(self) -> None:
     """Returns when what was saved is on disk."""

@@ -27,6 +27,6 @@ def load_model(workdir: str, checkpoint: str = 'best') -> tuple[Any, dict[str, A
   try:
     step = found.choose(checkpoint)
     config = found.config(step)
-    return models.build(config.model, dtype=config.dtype), found.variables(step), config
+    return models.build(config.model, dtype=config.dtype), found.variables(step, averaged=config.ema_decay > 0), config
   finally:
     found.close()

@@ -32,12 +32,16 @@ def image_dtype(config: ml_collections.ConfigDict) -> jnp.dtype:
   return jnp.dtype(jnp.float64 if config.dtype == 'float64' else jnp.float32)
 
 
-def make_train(config: ml_collections.ConfigDict, model, info, optimizer: optax.GradientTransformation) -> Callable:
+def make_train(
+  config: ml_collections.ConfigDict, model, info, optimizer: optax.GradientTransformation, rate: optax.Schedule
+) -> Callable:
   """`train_step(state, batch) -> (state, metrics)`.
 
   With accumulate_steps = A > 1 the gradient is the mean over A micro-batches (rows i with i % A == a, so that no
   row changes its device): augmentation, mixup partner and batch normalization see one micro-batch at a time, and
   the running statistics move A times a step.
+
+  Besides the pairs, the metrics have 'finite' (loss and gradient are) and 'learning_rate' (the one used).
   """
   parts = config.accumulate_steps
 
@@ -54,9 +58,10 @@ def make_train(config: ml_collections.ConfigDict, model, info, optimizer: optax.
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     finite = jnp.isfinite(metrics['loss'][0]) & jnp.isfinite(optax.tree.norm(gradients))
+    used = jnp.asarray(rate(state.step))
     ema = _average(state, {'params': params, 'batch_stats': batch_stats}, config.ema_decay)
     state = TrainState(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
-    return state, metrics | {'finite': finite}
+    return state, metrics | {'finite': finite, 'learning_rate': used}
 
   return train_step
 

@@ -1,0 +1,86 @@
+"""How every `python -m cmpe_jax...` ends: 0 done, 75 interrupted and resumable, 2 wrong input, 1 anything else."""
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from cmpe_jax.errors import Interrupted, UserError
+
+DONE, OTHER, WRONG, RESUMABLE = 0, 1, 2, 75
+
+
+def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
+  """Parses flags, calls `body()`, and returns the exit code; a person's error is one sentence without a traceback.
+
+  Memory that does not suffice is a wrong input too: the same command would fail again.
+  """
+  try:
+    parse(list(sys.argv if argv is None else argv))
+    body()
+  except UserError as error:
+    return _end(WRONG, f'error: {error}')
+  except Interrupted as error:
+    return _end(RESUMABLE, str(error))
+  except KeyboardInterrupt:
+    return _end(RESUMABLE, 'interrupted; the same command goes on from the last checkpoint.')
+  except RuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    first = str(error).splitlines()[0]
+    return _end(
+      WRONG,
+      f'error: the device is out of memory ({first}). Lower batch_size, raise accumulate_steps, use '
+      "dtype='bfloat16', or more devices.",
+    )
+  return DONE
+
+
+def parse(argv: list[str]) -> None:
+  """Parses absl flags. Raises `UserError` for a wrong flag, a missing or broken config file, an unknown config key."""
+  if not {'--help', '-h', '--helpfull'}.isdisjoint(argv):
+    app.define_help_flags()
+    app.usage(writeto_stdout=True)
+    raise SystemExit(DONE)
+  try:
+    rest = flags.FLAGS(argv)
+  except flags.Error as error:
+    raise UserError(str(error)) from error
+  except (AttributeError, KeyError) as error:
+    raise UserError(_unknown_key(argv, error)) from error
+  except (OSError, TypeError, ValueError) as error:
+    raise UserError(_last_line(error)) from error
+  if rest[1:]:
+    raise UserError(f'{rest[1]!r} is not a flag: every argument has the form --name=value.')
+
+
+def _unknown_key(argv: list[str], error: Exception) -> str:
+  """'learning_rat' -> a sentence with the keys that look like it."""
+  from cmpe_jax import config as configs  # late: flag errors of tools without a config need nothing of it
+
+  known = list(configs.flatten(configs.base()))
+  for argument in argv:
+    match = re.match(r'--(?:no)?config\.([^=]+)', argument)
+    if match and match[1] not in known:
+      near = difflib.get_close_matches(match[1], known, n=3)
+      hint = f' Did you mean {" or ".join(near)}?' if near else ' The keys are in cmpe_jax/config.py.'
+      return f'--config.{match[1]}: no such key.{hint}'
+  return _last_line(error)
+
+
+def _last_line(error: Exception) -> str:
+  lines = [line.strip() for line in str(error.__cause__ or error).strip().splitlines() if line.strip()]
+  return lines[-1] if lines else type(error).__name__
+
+
+def _end(code: int, message: str) -> int:
+  print(message, file=sys.stderr, flush=True)
+  return code
+
+
+def config_flag(name: str = 'config') -> flags.FlagHolder:
+  """Defines --config=configs/NAME.py with overrides such as --config.model.gate=se."""
+  return config_flags.DEFINE_config_file(name, None, 'The configuration, and --config.KEY=VALUE to override a key.')

@@ -1,0 +1,78 @@
+"""Trains or evaluates: `python -m cmpe_jax.main --config=configs/digits.py [--config.KEY=VALUE] [--mode=eval]`."""
+
+import hashlib
+import os
+import pathlib
+import platform
+import sys
+
+from absl import flags
+
+from cmpe_jax import command
+from cmpe_jax.errors import UserError
+
+CONFIG = command.config_flag()
+WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is written; default: runs/<config name>.')
+MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval'], 'Train (or go on), or evaluate on the test split.')
+CHECKPOINT = flags.DEFINE_enum('checkpoint', 'best', ['best', 'newest'], 'Which checkpoint --mode=eval takes.')
+PROFILE = flags.DEFINE_string('profile', None, 'FIRST:LAST, steps to trace into WORKDIR/profile.')
+
+
+def main() -> None:
+  """Flags to calls. Imports late, so that a wrong flag is an instant answer."""
+  if CONFIG.value is None:
+    raise UserError('--config is missing: give a configuration file, such as --config=configs/digits.py.')
+  name = pathlib.Path(flags.FLAGS['config'].config_filename.split(':')[0]).stem
+  workdir = WORKDIR.value or f'runs/{name}'
+  profile = _profile(PROFILE.value)
+  from cmpe_jax import config as configs
+
+  configs.check(CONFIG.value)
+  compile_cache()
+  import jax
+
+  jax.config.update('jax_enable_x64', CONFIG.value.dtype == 'float64')
+  if MODE.value == 'train':
+    from cmpe_jax import train
+
+    train.run(CONFIG.value, workdir, profile)
+  else:
+    from cmpe_jax import evaluate
+
+    evaluate.run(CONFIG.value, workdir, CHECKPOINT.value)
+
+
+def _profile(text: str | None) -> tuple[int, int] | None:
+  if text is None:
+    return None
+  first, _, last = text.partition(':')
+  if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+    raise UserError(f'--profile={text} is not FIRST:LAST: give two steps, such as --profile=20:25.')
+  return int(first), int(last)
+
+
+def compile_cache() -> None:
+  """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or ~/.cache/cmpe_jax.
+
+  One folder per kind of processor, because a home directory may be shared by machines whose instruction sets differ.
+  A cache that cannot be used is left out: JAX itself only warns about entries that it cannot read or write.
+  """
+  import jax
+
+  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    try:
+      information = pathlib.Path('/proc/cpuinfo')
+      lines = information.read_text().splitlines() if information.exists() else []
+      kind = '\n'.join(
+        [platform.machine()] + sorted({line for line in lines if line.startswith(('model name', 'flags'))})
+      )
+      place = pathlib.Path.home() / '.cache' / 'cmpe_jax' / hashlib.sha256(kind.encode()).hexdigest()[:12]
+      place.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+      return
+    jax.config.update('jax_compilation_cache_dir', str(place))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+if __name__ == '__main__':
+  sys.exit(command.run(main))

@@ -26,7 +26,7 @@ SCORE = 'accuracy'  # the metric that chooses the best checkpoint
 # What may change between two parts of a run without changing what is computed.
 FREE_KEYS = frozenset({
   'epochs', 'data_dir', 'eval_batch_size', 'steps_per_call', 'log_every_steps', 'eval_every_steps',
-  'checkpoint_every_steps', 'keep_checkpoints', 'resident_megabytes',
+  'checkpoint_every_steps', 'keep_checkpoints', 'resident_megabytes', 'model.gate_form',
 })  # fmt: skip
 
 
@@ -46,8 +46,6 @@ class Checkpoints:
       raise UserError(f'workdir={workdir!r} has no checkpoints: give the --workdir of a training run.')
     options = ocp.CheckpointManagerOptions(
       create=False,
-      read_only=not keep_newest,
-      save_interval_steps=1 if keep_newest else 0,
       cleanup_tmp_directories=bool(keep_newest),
       preservation_policy=keep.AnyPreservationPolicy(
         [
@@ -56,7 +54,16 @@ class Checkpoints:
         ]
       ),
     )
-    self._manager = ocp.CheckpointManager(self.directory, options=options)
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    arrays, text = ocp.PyTreeCheckpointHandler(), ocp.JsonCheckpointHandler()
+    for item, arguments, handler in (
+      ('state', ocp.args.PyTreeSave, arrays),
+      ('state', ocp.args.PyTreeRestore, arrays),
+      ('config', ocp.args.JsonSave, text),
+      ('config', ocp.args.JsonRestore, text),
+    ):
+      registry.add(item, arguments, handler)
+    self._manager = ocp.CheckpointManager(self.directory, options=options, handler_registry=registry)
 
   def steps(self) -> list[int]:
     """The steps of complete checkpoints, in order."""
@@ -89,7 +96,7 @@ class Checkpoints:
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(flax.serialization.to_state_dict(state)),
+        state=ocp.args.PyTreeSave(flax.serialization.to_state_dict(state)),
         config=ocp.args.JsonSave(_plain(config)),
       ),
       metrics=None if score is None else {SCORE: score},
@@ -108,9 +115,8 @@ class Checkpoints:
     """
     target = flax.serialization.to_state_dict(like)
     self._check(step, target)
-    abstract = jax.tree.map(_abstract, target)
-    restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
-    return flax.serialization.from_state_dict(like, restored['state'])
+    restored = self._arrays(step, jax.tree.map(_abstract, target))
+    return flax.serialization.from_state_dict(like, restored)
 
   def variables(self, step: int, averaged: bool) -> dict[str, Any]:
     """{'params', 'batch_stats'} of a checkpoint on this process's first device, or their moving averages."""
@@ -118,11 +124,15 @@ class Checkpoints:
     wanted = {'ema': tree['ema']} if averaged else {name: tree[name] for name in ('params', 'batch_stats')}
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), wanted)
+    restored = self._arrays(step, abstract)
+    return restored['ema'] if averaged else restored
+
+  def _arrays(self, step: int, abstract: Any) -> Any:
+    """The named part of a checkpoint's tree, with the placement that `abstract` gives."""
     arguments = ocp.args.PyTreeRestore(
       abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
     )
-    restored = self._manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
-    return restored['ema'] if averaged else restored
+    return self._manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
 
   def wait(self) -> None:
     """Returns when what was saved is on disk."""
@@ -145,22 +155,24 @@ class Checkpoints:
     )  # fmt: skip
 
 
-def check_config(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict, step: int) -> None:
-  """Raises `UserError`, listing the keys, if a run would go on with another configuration.
+def check_config(
+  config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict, step: int, model_only: bool = False
+) -> None:
+  """Raises `UserError`, listing the keys, if the checkpoint of `step` was written with another configuration.
 
-  Keys that change nothing of what is computed are free, and so is `epochs`. At step 0 (converted weights)
-  nothing is trained yet: only `model` has to agree.
+  Keys that change nothing of what is computed are free, and so is `epochs`. With `model_only`, and at step 0
+  (converted weights, nothing trained yet), only `model` has to agree.
   """
   ours, theirs = configs.flatten(config), configs.flatten(saved)
   lines = []
   for key in sorted(ours.keys() | theirs.keys()):
-    compared = key.startswith('model.') if step == 0 else key not in FREE_KEYS
+    compared = key.startswith('model.') if model_only or step == 0 else key not in FREE_KEYS
     if compared and ours.get(key) != theirs.get(key):
       lines.append(f'  {key}: {theirs.get(key)!r} in the checkpoint, {ours.get(key)!r} now')
   if lines:
     raise UserError(
       f'the checkpoint at step {step} was written with another configuration:\n' + '\n'.join(lines)
-      + '\nSet these keys back to go on with this run, or start another with a new --workdir.'
+      + '\nSet these keys back, or use another --workdir.'
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections.config_flags import config_flags
 
 from cmpe_jax.errors import Interrupted, UserError
 
@@ -47,12 +47,15 @@ def parse(argv: list[str]) -> None:
     raise SystemExit(DONE)
   try:
     rest = flags.FLAGS(argv)
+    for name in flags.FLAGS:
+      if config_flags.is_config_flag(flags.FLAGS[name]) and flags.FLAGS[name].value is not None:
+        flags.FLAGS[name].value.keys()  # a file that could not be read complains only now
   except flags.Error as error:
     raise UserError(str(error)) from error
   except (AttributeError, KeyError) as error:
     raise UserError(_unknown_key(argv, error)) from error
-  except (OSError, TypeError, ValueError) as error:
-    raise UserError(_last_line(error)) from error
+  except (OSError, TypeError, ValueError, SyntaxError, ImportError, NameError) as error:
+    raise UserError(f'--config: {_last_line(error)}.') from error
   if rest[1:]:
     raise UserError(f'{rest[1]!r} is not a flag: every argument has the form --name=value.')
 

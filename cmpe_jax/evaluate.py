@@ -59,7 +59,7 @@ def run(config: ml_collections.ConfigDict, workdir: str, which: str) -> dict[str
     chosen = checkpoints.choose(which)
     saved = checkpoints.config(chosen)
     config, mesh = datasets.resolve(config), meshes.make()
-    check_config(config, saved, step=0)
+    check_config(config, saved, chosen, model_only=True)
     model, info = models.build(config.model, dtype=config.dtype), datasets.describe(config)
     evaluator = Evaluator(config, model, info, 'test', mesh)
     values = {}
@@ -78,9 +78,12 @@ def run(config: ml_collections.ConfigDict, workdir: str, which: str) -> dict[str
 
 
 def describe(values: dict[str, float]) -> dict[str, str]:
-  """Results as rows of a table: {'eval/accuracy': '98.61%', ...}."""
-  percent = ('accuracy', 'top5')
-  return {
-    name: f'{value:.2%}' if name.endswith(percent) else f'{value:,}' if name.endswith('count') else f'{value:.4f}'
-    for name, value in values.items()
-  }
+  """Results as rows of a table: {'eval/accuracy': 0.9861} gives {'test accuracy': '98.61%'}."""
+  rows = {}
+  for name, value in values.items():
+    group, _, what = name.partition('/')
+    percent = what in ('accuracy', 'top5')
+    text = f'{value:.2%}' if percent else f'{value:,}' if what == 'count' else f'{value:.4f}'
+    label = {'top5': 'top-5 accuracy', 'count': 'images'}.get(what, what)
+    rows[f'test {label}' + (' (moving averages)' if group == 'eval_ema' else '')] = text
+  return rows

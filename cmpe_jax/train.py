@@ -162,7 +162,7 @@ class Trainer:
       values |= {f'eval_ema/{name}': value for name, value in self.evaluator(state.ema).items()}
       score = values['eval_ema/accuracy']
     self.writer.write(done, values)
-    shown = '  '.join(f'{name} {text}' for name, text in describe(values).items())
+    shown = '  '.join(f'{name} {value:.4f}' for name, value in values.items() if not name.endswith('count'))
     metrics.say(f'step {done}/{self.plan.total}  {self.evaluator.split}: {shown}')
     return score
 

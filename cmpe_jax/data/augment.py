@@ -37,7 +37,7 @@ def evaluate(batch: Batch, info: Dataset, dtype: jnp.dtype) -> jax.Array:
 def _crop(pixels: jax.Array, key: jax.Array, padding: int) -> jax.Array:
   top, left = jax.random.randint(jax.random.fold_in(key, 0), (2,), 0, 2 * padding + 1, jnp.int32)
   padded = jnp.pad(pixels, ((padding, padding), (padding, padding), (0, 0)))
-  return jax.lax.dynamic_slice(padded, (top, left, 0), pixels.shape)
+  return jax.lax.dynamic_slice(padded, (top, left, jnp.int32(0)), pixels.shape)
 
 
 def _normalize(images: jax.Array, info: Dataset, dtype: jnp.dtype) -> jax.Array:

@@ -1,6 +1,7 @@
 """How every `python -m cmpe_jax...` ends: 0 done, 75 interrupted and resumable, 2 wrong input, 1 anything else."""
 
 import difflib
+import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -48,8 +49,9 @@ def parse(argv: list[str]) -> None:
   try:
     rest = flags.FLAGS(argv)
     for name in flags.FLAGS:
-      if config_flags.is_config_flag(flags.FLAGS[name]) and flags.FLAGS[name].value is not None:
-        flags.FLAGS[name].value.keys()  # a file that could not be read complains only now
+      value = flags.FLAGS[name].value
+      if config_flags.is_config_flag(flags.FLAGS[name]) and value is not None:
+        value.keys()  # a file that could not be read complains only now
   except flags.Error as error:
     raise UserError(str(error)) from error
   except (AttributeError, KeyError) as error:
@@ -87,3 +89,8 @@ def _end(code: int, message: str) -> int:
 def config_flag(name: str = 'config') -> flags.FlagHolder:
   """Defines --config=configs/NAME.py with overrides such as --config.model.gate=se."""
   return config_flags.DEFINE_config_file(name, None, 'The configuration, and --config.KEY=VALUE to override a key.')
+
+
+def config_name(name: str = 'config') -> str:
+  """'configs/digits.py' gives 'digits'."""
+  return pathlib.Path(config_flags.get_config_filename(flags.FLAGS[name]).split(':')[0]).stem

@@ -62,7 +62,7 @@ def run(config: ml_collections.ConfigDict, workdir: str, which: str) -> dict[str
     check_config(config, saved, chosen, model_only=True)
     model, info = models.build(config.model, dtype=config.dtype), datasets.describe(config)
     evaluator = Evaluator(config, model, info, 'test', mesh)
-    values = {}
+    values: dict[str, float] = {}
     for name, averaged in (('eval', False), ('eval_ema', True)):
       if not averaged or saved.ema_decay:
         variables = meshes.replicate(jax.device_get(checkpoints.variables(chosen, averaged)), mesh)

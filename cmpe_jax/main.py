@@ -22,9 +22,7 @@ def main() -> None:
   """Flags to calls. Imports late, so that a wrong flag is an instant answer."""
   if CONFIG.value is None:
     raise UserError('--config is missing: give a configuration file, such as --config=configs/digits.py.')
-  name = pathlib.Path(flags.FLAGS['config'].config_filename.split(':')[0]).stem
-  workdir = WORKDIR.value or f'runs/{name}'
-  profile = _profile(PROFILE.value)
+  workdir = WORKDIR.value or f'runs/{command.config_name()}'
   from cmpe_jax import config as configs
 
   configs.check(CONFIG.value)
@@ -33,22 +31,13 @@ def main() -> None:
 
   jax.config.update('jax_enable_x64', CONFIG.value.dtype == 'float64')
   if MODE.value == 'train':
-    from cmpe_jax import train
+    from cmpe_jax import profiler, train
 
-    train.run(CONFIG.value, workdir, profile)
+    train.run(CONFIG.value, workdir, profiler.parse(PROFILE.value) if PROFILE.value else None)
   else:
     from cmpe_jax import evaluate
 
     evaluate.run(CONFIG.value, workdir, CHECKPOINT.value)
-
-
-def _profile(text: str | None) -> tuple[int, int] | None:
-  if text is None:
-    return None
-  first, _, last = text.partition(':')
-  if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-    raise UserError(f'--profile={text} is not FIRST:LAST: give two steps, such as --profile=20:25.')
-  return int(first), int(last)
 
 
 def compile_cache() -> None:

@@ -1,5 +1,7 @@
 """Devices: one mesh axis, `data`; how arrays lie on it."""
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -8,9 +10,10 @@ from jax.sharding import PartitionSpec as P
 from cmpe_jax.errors import UserError
 
 
-def make() -> Mesh:
-  """All devices of all processes in one axis, 'data'."""
-  return jax.make_mesh((jax.device_count(),), ('data',), axis_types=(AxisType.Auto,))
+def make(devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """The devices (default: all, of all processes) in one axis, 'data'."""
+  devices = jax.devices() if devices is None else devices
+  return jax.make_mesh((len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:

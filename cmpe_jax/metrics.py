@@ -138,7 +138,7 @@ class Writer:
 
   def find(self, step: int, prefix: str) -> dict[str, float]:
     """What was written at a step under names that start with `prefix`; {} if nothing."""
-    found = {}
+    found: dict[str, float] = {}
     for line in self._lines:
       if line['step'] == step:
         found |= {name: value for name, value in line.items() if name.startswith(prefix)}

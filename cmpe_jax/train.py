@@ -18,6 +18,7 @@ from cmpe_jax.data import datasets, pipeline
 from cmpe_jax.errors import Interrupted, UserError
 from cmpe_jax.evaluate import Evaluator, describe
 from cmpe_jax.processes import Stop, first_says
+from cmpe_jax.profiler import Profiler
 from cmpe_jax.state import TrainState
 
 
@@ -57,12 +58,13 @@ class Trainer:
     metrics.say(self._heading(variables['params']))
     placed = meshes.replicate(variables, self.mesh)
     state = meshes.replicate(states.create(placed, self.optimizer, self.config.ema_decay > 0), self.mesh)
-    if not self.checkpoints.steps():
-      return state, 0
-    newest = self.checkpoints.choose('newest')
-    check_config(self.config, self.checkpoints.config(newest), newest)
-    metrics.say(f'going on from the checkpoint at step {newest}')
-    return self.checkpoints.restore(newest, state), newest
+    newest = max(self.checkpoints.steps(), default=None)
+    if newest is not None:
+      check_config(self.config, self.checkpoints.config(newest), newest)
+      state = self.checkpoints.restore(newest, state)
+      metrics.say(f'going on from the checkpoint at step {newest}')
+    self.writer = metrics.Writer(self.workdir, newest or 0)
+    return state, newest or 0
 
   def _heading(self, params: Any) -> str:
     config = self.config
@@ -184,36 +186,6 @@ class Trainer:
     return values
 
 
-class Profiler:
-  """Traces the steps from first to last into `WORKDIR/profile`, for TensorBoard's profile page or Perfetto."""
-
-  def __init__(self, workdir: str, steps: tuple[int, int] | None):
-    self._place, self._steps, self._on = f'{workdir}/profile', steps, False
-
-  def __enter__(self) -> 'Profiler':
-    return self
-
-  def __exit__(self, *error: object) -> None:
-    self.end()
-
-  def before(self, first: int, count: int) -> None:
-    """Starts the trace if the call holds its first step."""
-    if self._steps and first < self._steps[0] <= first + count:
-      jax.profiler.start_trace(self._place)
-      self._on = True
-
-  def after(self, done: int) -> bool:
-    """Whether the trace has all its steps: wait for the device, then call `end`."""
-    return self._on and self._steps is not None and done >= self._steps[1]
-
-  def end(self) -> None:
-    """Stops the trace if there is one."""
-    if self._on:
-      jax.profiler.stop_trace()
-      self._on = False
-      metrics.say(f'profile written to {self._place}')
-
-
 def run(config: ml_collections.ConfigDict, workdir: str, profile: tuple[int, int] | None = None) -> dict[str, float]:
   """Trains `config` in `workdir`, from its newest checkpoint if it has one, and prints a table of the results.
 
@@ -229,7 +201,6 @@ def run(config: ml_collections.ConfigDict, workdir: str, profile: tuple[int, int
     trainer = Trainer(config, workdir, profile)
     try:
       state, start = trainer.start()
-      trainer.writer = metrics.Writer(workdir, start)
       if start >= trainer.plan.total:
         metrics.say(f'nothing left to do: step {start} of {trainer.plan.total} is done (raise epochs to train on).')
       else:

@@ -1,0 +1,44 @@
+"""Traces of some steps, for TensorBoard's profile page or Perfetto."""
+
+import jax
+
+from cmpe_jax import metrics
+from cmpe_jax.errors import UserError
+
+
+def parse(text: str) -> tuple[int, int]:
+  """'20:25' gives (20, 25), first and last step. Raises `UserError` for anything else."""
+  first, _, last = text.partition(':')
+  if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+    raise UserError(f'--profile={text} is not FIRST:LAST: give two steps, such as --profile=20:25.')
+  return int(first), int(last)
+
+
+class Profiler:
+  """Traces the steps from first to last into `WORKDIR/profile`, for TensorBoard's profile page or Perfetto."""
+
+  def __init__(self, workdir: str, steps: tuple[int, int] | None):
+    self._place, self._steps, self._on = f'{workdir}/profile', steps, False
+
+  def __enter__(self) -> 'Profiler':
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self.end()
+
+  def before(self, first: int, count: int) -> None:
+    """Starts the trace if the call holds its first step."""
+    if self._steps and first < self._steps[0] <= first + count:
+      jax.profiler.start_trace(self._place)
+      self._on = True
+
+  def after(self, done: int) -> bool:
+    """Whether the trace has all its steps: wait for the device, then call `end`."""
+    return self._on and self._steps is not None and done >= self._steps[1]
+
+  def end(self) -> None:
+    """Stops the trace if there is one."""
+    if self._on:
+      jax.profiler.stop_trace()
+      self._on = False
+      metrics.say(f'profile written to {self._place}')

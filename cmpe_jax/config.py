@@ -47,6 +47,7 @@ def base() -> ml_collections.ConfigDict:
   config.split_seed = 0  # which examples are held out (and the test part of a folder without a test sub-folder)
   config.svhn_extra = True  # SVHN trains on train + extra (604,388 images) instead of train (73,257)
   config.augmentation = ''  # 'none', 'crop', 'crop_flip', 'random_resized'; '': the dataset's
+  config.stored_side = 0  # imagenet2012: shorter side of the images stored by data.prepare --shorter_side; 0: originals
   config.resident_megabytes = 2048  # small decoded datasets up to this size lie on the device as a whole
 
   config.model = model()
@@ -105,7 +106,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     check_range(key, config[key], low=1)
   for key in (
     'image_size', 'eval_batch_size', 'epochs', 'learning_rate', 'learning_rate_batch_size', 'warmup_epochs', 'weight_decay', 'grad_clip_norm', 'mixup_alpha',
-    'eval_every_steps', 'checkpoint_every_steps', 'decay_factor', 'seed', 'split_seed', 'resident_megabytes',
+    'eval_every_steps', 'checkpoint_every_steps', 'decay_factor', 'seed', 'split_seed', 'resident_megabytes', 'stored_side',
   ):  # fmt: skip
     check_range(key, config[key], low=0)
   check_range('momentum', config.momentum, 0, 1)

@@ -88,6 +88,8 @@ def describe(config: ml_collections.ConfigDict) -> Dataset:
       f'image_size={config.image_size} does not fit dataset={config.dataset!r}, whose images are '
       f'{known.image_size}x{known.image_size}. Set image_size=0.'
     )
+  if config.stored_side and config.dataset != 'imagenet2012':
+    raise UserError(f'stored_side={config.stored_side} is for imagenet2012, not for {config.dataset!r}. Set it to 0.')
   image_size = config.image_size or known.image_size
   augmentation = config.augmentation or known.augmentation
   return Dataset(

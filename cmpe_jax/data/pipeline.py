@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from cmpe_jax import mesh as mesh_lib
-from cmpe_jax.data import datasets, folder, image, order, prepare, prepared
+from cmpe_jax.data import datasets, folder, image, install, order, prepared
 from cmpe_jax.data.datasets import Dataset
 from cmpe_jax.errors import UserError, check_choice
 
@@ -97,18 +97,18 @@ def _arrays(config: ml_collections.ConfigDict, info: Dataset, stored: str) -> pr
   parts = [prepared.arrays(directory, name) for name in datasets.stored_splits(config, stored)]
   if len(parts) == 1:
     return parts[0]
-  images, labels = zip(*parts, strict=True)
-  return np.concatenate(images), np.concatenate(labels)
+  return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
 
 
 def _directory(config: ml_collections.ConfigDict) -> pathlib.Path:
   """Where the dataset is prepared; the digits prepare themselves."""
   root = prepared.data_dir(config.data_dir)
-  directory = prepared.find(config.dataset, root)
+  directory = prepared.find(prepared.stored_name(config.dataset, config.stored_side), root)
   if directory is None and config.dataset == 'digits':
-    return prepare.prepare('digits', root)
+    return install.prepare('digits', root)
   if directory is None:
     option = f' --data_dir={config.data_dir}' if config.data_dir else ''
+    option += f' --shorter_side={config.stored_side}' if config.stored_side else ''
     raise UserError(
       f'dataset={config.dataset!r} is not prepared in {str(root)!r}. '
       f'Run: python -m cmpe_jax.data.prepare --dataset={config.dataset}{option}'

@@ -1,69 +1,46 @@
-"""Prepares a dataset as ArrayRecord: `python -m cmpe_jax.data.prepare --dataset=cifar10`."""
+"""Prepares a dataset as ArrayRecord: `python -m cmpe_jax.data.prepare --dataset=cifar10`.
 
-import contextlib
-import fcntl
-import io
-import os
+Downloads the archives, or adopts those that lie in `--archives`, lets TFDS write the records, checks the numbers of
+examples and the labels, and only then puts the dataset in its place.
+"""
+
 import pathlib
-import shutil
-from collections.abc import Callable, Iterator
+import sys
 
-import tensorflow_datasets as tfds
+from absl import flags
 
-from cmpe_jax.data import prepared
-from cmpe_jax.errors import UserError
+from cmpe_jax import command
+from cmpe_jax.data import datasets, install, prepared
 
-
-def prepare(name: str, root: pathlib.Path) -> pathlib.Path:
-  """Prepares a dataset below `root` and returns its directory; one that is prepared already is left alone."""
-  from cmpe_jax.data import digits
-
-  def build(staging: pathlib.Path) -> None:
-    builder = digits.Digits(data_dir=staging, file_format='array_record')
-    with contextlib.redirect_stdout(io.StringIO()):
-      tfds.disable_progress_bar()
-      builder.download_and_prepare()
-      tfds.enable_progress_bar()
-
-  return install(name, root, build)
+_FLAGS = {
+  'dataset': flags.DEFINE_enum('dataset', None, list(datasets.KNOWN), 'The dataset to prepare.', required=True),
+  'data_dir': flags.DEFINE_string('data_dir', '', "Where prepared datasets lie; '': TFDS's default."),
+  'archives': flags.DEFINE_string(
+    'archives', None, 'A folder that holds the upstream archives; nothing is downloaded.'
+  ),
+  'adopt': flags.DEFINE_string('adopt', None, 'A directory that TFDS prepared before, to be rewritten as ArrayRecord.'),
+  'shorter_side': flags.DEFINE_integer('shorter_side', 0, 'imagenet2012: pixels that stored images keep; 0: all.', 0),
+  'extra': flags.DEFINE_bool('extra', True, 'svhn_cropped: with the 531,131 additional training images (1.3 GB).'),
+  'partial': flags.DEFINE_bool('partial', False, 'Accept archives with fewer examples than the published ones.'),
+}
 
 
-def install(name: str, root: pathlib.Path, build: Callable[[pathlib.Path], None]) -> pathlib.Path:
-  """Runs `build(staging)`, and moves what it wrote into `root` in one step when it is complete.
-
-  A preparation that is killed leaves only the staging directory, which the next one removes; a second one that
-  starts meanwhile waits for the first.
-
-  Raises:
-    UserError: `root` cannot be written.
-  """
-  try:
-    root.mkdir(parents=True, exist_ok=True)
-    with _locked(root / f'.{name}.lock'):
-      if directory := prepared.find(name, root):
-        return directory
-      staging = root / f'incomplete.{name}'
-      shutil.rmtree(staging, ignore_errors=True)
-      try:
-        build(staging)
-        _move(staging / name, root / name)
-      finally:
-        shutil.rmtree(staging, ignore_errors=True)
-  except OSError as error:
-    raise UserError(f'{str(root)!r} cannot be written ({error}). Give another place by data_dir.') from error
-  directory = prepared.find(name, root)
-  assert directory is not None
-  return directory
+def main() -> None:
+  """The command."""
+  values = {name: flag.value for name, flag in _FLAGS.items()}
+  folder, adopt = (pathlib.Path(values[key]).expanduser() if values[key] else None for key in ('archives', 'adopt'))
+  directory = install.prepare(
+    values['dataset'],
+    prepared.data_dir(values['data_dir']),
+    folder,
+    adopt,
+    values['shorter_side'],
+    values['extra'],
+    values['partial'],
+  )
+  counts = ', '.join(f'{count:,} {split}' for split, count in prepared.counts(directory).items())
+  print(f'{values["dataset"]} is ready in {directory}: {counts}.')
 
 
-def _move(source: pathlib.Path, target: pathlib.Path) -> None:
-  target.mkdir(exist_ok=True)
-  for version in source.iterdir():
-    os.rename(version, target / version.name)
-
-
-@contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
-  with path.open('w') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield
+if __name__ == '__main__':
+  sys.exit(command.run(main))

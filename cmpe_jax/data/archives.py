@@ -17,6 +17,7 @@ from tensorflow_datasets.core.download import checksums, resource
 from cmpe_jax.data import rewrite
 from cmpe_jax.errors import UserError
 
+Builder = Any  # a subclass of tfds.core.DatasetBuilder
 IMAGENET_PAGE = 'https://image-net.org/download-images'
 
 
@@ -31,7 +32,7 @@ class Archive:
 
 
 def build(
-  builder_class: type, staging: pathlib.Path, root: pathlib.Path, folder: pathlib.Path | None, partial: bool
+  builder_class: Builder, staging: pathlib.Path, root: pathlib.Path, folder: pathlib.Path | None, partial: bool
 ) -> None:
   """Runs a TFDS builder on archives that lie in `folder`, in root/downloads, or that TFDS can download.
 
@@ -89,7 +90,7 @@ _DAMAGE = (
 )
 
 
-def variant(base: type, **attributes: Any) -> type:
+def variant(base: Builder, **attributes: Any) -> Builder:
   """A subclass of a TFDS builder under the same name, which TFDS does not enter in its registry."""
   kept = {
     'name': base.name,
@@ -99,7 +100,7 @@ def variant(base: type, **attributes: Any) -> type:
   return types.new_class('Variant', (base,), {'skip_registration': True}, lambda body: body.update(kept | attributes))
 
 
-def without_extra(base: type) -> type:
+def without_extra(base: Builder) -> Builder:
   """TFDS's builder of SVHN without the 1.3 GB of additional training images."""
 
   def split_generators(self: Any, dl_manager: Any) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def without_extra(base: type) -> type:
   return variant(base, url_infos=infos, _split_generators=split_generators)
 
 
-def shrunk(base: type, shorter_side: int) -> type:
+def shrunk(base: Builder, shorter_side: int) -> Builder:
   """TFDS's builder with images made smaller on the way, so that the originals are not stored first."""
 
   def generate_examples(self: Any, *args: Any, **kwargs: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
@@ -123,7 +124,7 @@ def shrunk(base: type, shorter_side: int) -> type:
   return variant(base, name=f'{base.name}_{shorter_side}', _generate_examples=generate_examples)
 
 
-def locate(builder: type, manual: pathlib.Path, downloads: pathlib.Path | None) -> list[Archive]:
+def locate(builder: Builder, manual: pathlib.Path, downloads: pathlib.Path | None) -> list[Archive]:
   """The archives of a builder, and where they lie: in `manual`, or downloaded by TFDS at an earlier time."""
   infos = dict(builder.url_infos)
   found = []
@@ -138,7 +139,7 @@ def locate(builder: type, manual: pathlib.Path, downloads: pathlib.Path | None) 
   return found
 
 
-def _check(builder: type, archives: list[Archive], manual: pathlib.Path, given: bool, partial: bool) -> None:
+def _check(builder: Builder, archives: list[Archive], manual: pathlib.Path, given: bool, partial: bool) -> None:
   """Raises `UserError` for missing files that cannot be downloaded, and for files of a wrong size."""
   missing = [archive for archive in archives if archive.path is None]
   if missing and (given or partial):

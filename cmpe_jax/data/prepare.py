@@ -12,34 +12,28 @@ from absl import flags
 from cmpe_jax import command
 from cmpe_jax.data import datasets, install, prepared
 
-_FLAGS = {
-  'dataset': flags.DEFINE_enum('dataset', None, list(datasets.KNOWN), 'The dataset to prepare.', required=True),
-  'data_dir': flags.DEFINE_string('data_dir', '', "Where prepared datasets lie; '': TFDS's default."),
-  'archives': flags.DEFINE_string(
-    'archives', None, 'A folder that holds the upstream archives; nothing is downloaded.'
-  ),
-  'adopt': flags.DEFINE_string('adopt', None, 'A directory that TFDS prepared before, to be rewritten as ArrayRecord.'),
-  'shorter_side': flags.DEFINE_integer('shorter_side', 0, 'imagenet2012: pixels that stored images keep; 0: all.', 0),
-  'extra': flags.DEFINE_bool('extra', True, 'svhn_cropped: with the 531,131 additional training images (1.3 GB).'),
-  'partial': flags.DEFINE_bool('partial', False, 'Accept archives with fewer examples than the published ones.'),
-}
+DATASET = flags.DEFINE_enum('dataset', None, list(datasets.KNOWN), 'The dataset to prepare.', required=True)
+DATA_DIR = flags.DEFINE_string('data_dir', '', "Where prepared datasets lie; '': TFDS's default.")
+ARCHIVES = flags.DEFINE_string('archives', None, 'A folder that holds the upstream archives; nothing is downloaded.')
+ADOPT = flags.DEFINE_string('adopt', None, 'A directory that TFDS prepared before, to be rewritten as ArrayRecord.')
+SHORTER_SIDE = flags.DEFINE_integer('shorter_side', 0, 'imagenet2012: pixels that stored images keep; 0: all.', 0)
+EXTRA = flags.DEFINE_bool('extra', True, 'svhn_cropped: with the 531,131 additional training images (1.3 GB).')
+PARTIAL = flags.DEFINE_bool('partial', False, 'Accept archives with fewer examples than the published ones.')
 
 
 def main() -> None:
   """The command."""
-  values = {name: flag.value for name, flag in _FLAGS.items()}
-  folder, adopt = (pathlib.Path(values[key]).expanduser() if values[key] else None for key in ('archives', 'adopt'))
   directory = install.prepare(
-    values['dataset'],
-    prepared.data_dir(values['data_dir']),
-    folder,
-    adopt,
-    values['shorter_side'],
-    values['extra'],
-    values['partial'],
+    DATASET.value,
+    prepared.data_dir(DATA_DIR.value),
+    folder=pathlib.Path(ARCHIVES.value).expanduser() if ARCHIVES.value else None,
+    adopt=pathlib.Path(ADOPT.value).expanduser() if ADOPT.value else None,
+    shorter_side=SHORTER_SIDE.value,
+    extra=EXTRA.value,
+    partial=PARTIAL.value,
   )
   counts = ', '.join(f'{count:,} {split}' for split, count in prepared.counts(directory).items())
-  print(f'{values["dataset"]} is ready in {directory}: {counts}.')
+  print(f'{DATASET.value} is ready in {directory}: {counts}.')
 
 
 if __name__ == '__main__':

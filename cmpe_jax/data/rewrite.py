@@ -35,7 +35,7 @@ def build(source: pathlib.Path, staging: pathlib.Path, name: str, shorter_side: 
     raise UserError(f'{str(source)!r} is not a prepared dataset: it must be the directory with dataset_info.json.')
   old = tfds.builder_from_directory(source)
 
-  class Rewritten(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  class Rewritten(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """The same examples in another file format."""
 
     VERSION = old.version

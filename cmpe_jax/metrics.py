@@ -118,7 +118,9 @@ class Writer:
     try:
       self._lines = [line for line in _lines(self._path) if line['step'] <= step]
       self._rewrite()
-      self._board = SummaryWriter(str(self._path.parent / CURVES), purge_step=step + 1, flush_secs=10)
+      self._board = SummaryWriter(
+        str(self._path.parent / CURVES), purge_step=step + 1, flush_secs=10, filename_suffix=f'.{step:09}'
+      )
     except OSError as error:
       raise UserError(f'{self._path} cannot be written ({error.strerror}): give another --workdir.') from error
 

@@ -1,0 +1,86 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cmpe_jax import config as configs
+from cmpe_jax import optimizer
+from cmpe_jax.errors import UserError
+
+
+def make(**keys):
+  config = configs.base()
+  config.update(keys)
+  return config
+
+
+def rates(config, total, steps):
+  schedule = optimizer.schedule(config, total)
+  return [float(schedule(step)) for step in steps]
+
+
+def test_step_schedule_falls_at_the_fractions():
+  got = rates(make(epochs=200.0), 1000, [0, 499, 500, 749, 750, 999])
+  np.testing.assert_allclose(got, [0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-6)
+
+
+def test_decay_epochs_count_from_the_start_of_the_run_even_after_a_warm_up():
+  config = make(
+    epochs=90.0, decay_fractions=(), decay_epochs=(30, 60, 80), warmup_epochs=5.0, learning_rate=0.1,
+    learning_rate_batch_size=256, batch_size=1024,
+  )  # fmt: skip
+  got = rates(config, 900, [0, 25, 50, 299, 300, 600, 800])
+  np.testing.assert_allclose(got, [0, 0.2, 0.4, 0.4, 0.04, 0.004, 0.0004], rtol=1e-5)
+
+
+def test_cosine_schedule_after_warm_up_against_the_formula():
+  config = make(schedule='cosine', epochs=10.0, warmup_epochs=1.0, learning_rate=0.5)
+  want = [0.5 * 0.5 * (1 + np.cos(np.pi * t / 90)) for t in (0, 45, 89)]
+  np.testing.assert_allclose(rates(config, 100, [10, 55, 99]), want, atol=1e-7)
+  assert rates(make(schedule='constant'), 100, [0, 99]) == pytest.approx([0.1, 0.1])
+
+
+@pytest.mark.parametrize(
+  ('keys', 'named'),
+  [
+    ({'decay_fractions': (0.5, 1.5)}, 'decay_fractions'),
+    ({'decay_fractions': (0.75, 0.5)}, 'decay_fractions'),
+    ({'decay_fractions': (), 'decay_epochs': (30.0, 250.0)}, 'decay_epochs'),
+    ({'warmup_epochs': 120.0}, 'warmup_epochs'),
+    ({'schedule': 'cosine', 'warmup_epochs': 200.0}, 'warmup_epochs'),
+  ],
+)
+def test_decay_points_outside_of_the_run_are_named(keys, named):
+  with pytest.raises(UserError, match=named):
+    optimizer.schedule(make(**keys), 1000)
+
+
+PARAMS = {
+  'conv': {'kernel': jnp.full((2, 2), 2.0)},
+  'bn': {'scale': jnp.ones(2), 'bias': jnp.zeros(2)},
+  'head': {'kernel': jnp.ones((2, 3)), 'bias': jnp.zeros(3)},
+}
+
+
+def test_decay_acts_on_kernels_only_or_on_all():
+  assert optimizer.decay_mask(PARAMS, 'kernels') == {
+    'conv': {'kernel': True}, 'bn': {'scale': False, 'bias': False}, 'head': {'kernel': True, 'bias': False},
+  }  # fmt: skip
+  table = optimizer.table(make(weight_decay=5e-4), PARAMS).splitlines()
+  assert table[1].split() == ['0.0005', '2', '10']
+  assert table[2].split() == ['none', '3', '7']
+  assert optimizer.table(make(decay_parameters='all'), PARAMS).splitlines()[1].split() == ['0.0001', '5', '17']
+
+
+def test_two_steps_of_nesterov_sgd_with_decay_and_clipping_against_the_formula():
+  config = make(weight_decay=0.1, grad_clip_norm=1.0, learning_rate=0.5, momentum=0.9, schedule='constant')
+  tx = optimizer.make(config, optimizer.schedule(config, 10))
+  params = {'a': {'kernel': jnp.array([3.0, -1.0])}}
+  state = tx.init(params)
+  x, v = np.array([3.0, -1.0]), np.zeros(2)
+  for gradient in ([3.0, 4.0], [0.1, 0.2]):
+    updates, state = tx.update({'a': {'kernel': jnp.array(gradient)}}, state, params)
+    params = {'a': {'kernel': params['a']['kernel'] + updates['a']['kernel']}}
+    g = np.array(gradient) / max(1.0, np.linalg.norm(gradient)) + 0.1 * x
+    v = 0.9 * v + g
+    x = x - 0.5 * (g + 0.9 * v)
+    np.testing.assert_allclose(params['a']['kernel'], x, rtol=1e-6)

@@ -33,8 +33,8 @@ FREE_KEYS = frozenset({
 class Checkpoints:
   """The checkpoints of a workdir."""
 
-  def __init__(self, workdir: str, keep_newest: int = 0):
-    """Opens them: for reading only, or, with `keep_newest` > 0, for writing too.
+  def __init__(self, workdir: str, keep_newest: int = 0, scored: bool = False):
+    """Opens them: for reading only, or, with `keep_newest` > 0, for writing too; `scored` keeps the best one besides.
 
     Raises:
       UserError: the workdir cannot be written, or does not exist where it is only read.
@@ -47,10 +47,11 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
       create=False,
       cleanup_tmp_directories=bool(keep_newest),
+      best_fn=_score if scored else None,
       preservation_policy=keep.AnyPreservationPolicy(
         [
           keep.LatestN(max(keep_newest, 1)),
-          keep.BestN(n=1, get_metric_fn=lambda metrics: metrics[SCORE], keep_checkpoints_without_metrics=False),
+          keep.BestN(n=1, get_metric_fn=_score, keep_checkpoints_without_metrics=False),
         ]
       ),
     )
@@ -213,6 +214,10 @@ def _prepare(directory: epath.Path) -> None:
 
 def _complete(path: epath.Path) -> bool:
   return all((path / name).exists() for name in ('_CHECKPOINT_METADATA', 'state/_METADATA', 'config/metadata'))
+
+
+def _score(metrics: dict[str, float]) -> float:
+  return metrics[SCORE]
 
 
 def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:

@@ -42,7 +42,7 @@ class Trainer:
     self.rate = optimizers.schedule(config, self.plan.total)
     self.optimizer = optimizers.make(config, self.rate)
     self.evaluator = self._evaluator('validation' if config.validation else 'test')
-    self.checkpoints = Checkpoints(workdir, config.keep_checkpoints)
+    self.checkpoints = Checkpoints(workdir, config.keep_checkpoints, scored=config.validation > 0)
     train_step = step.make_train(config, self.model, self.info, self.optimizer, self.rate)
     self.call = step.compile_train(train_step, self.source, self.mesh)
     self.compiled: set[int] = set()

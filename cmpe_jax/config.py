@@ -4,6 +4,8 @@ A file in `configs/` calls `base()` and overrides primary values; whatever can b
 at a batch size, the number of steps) is derived by the code, so an override never goes stale.
 """
 
+import json
+
 import ml_collections
 
 from cmpe_jax.errors import UserError, check_choice, check_range
@@ -49,6 +51,8 @@ def base() -> ml_collections.ConfigDict:
   config.augmentation = ''  # 'none', 'crop', 'crop_flip', 'random_resized'; '': the dataset's
   config.stored_side = 0  # imagenet2012: shorter side of the images stored by data.prepare --shorter_side; 0: originals
   config.resident_megabytes = 2048  # small decoded datasets up to this size lie on the device as a whole
+  config.input_threads = 0  # that read larger ones, in each reading process; 0: one per core (one with input_processes)
+  config.input_processes = 0  # processes that read them; 0: threads of the training process
 
   config.model = model()
   config.dtype = 'float32'  # of the convolutions; parameters, statistics, gate and loss stay in float32
@@ -106,7 +110,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     check_range(key, config[key], low=1)
   for key in (
     'image_size', 'eval_batch_size', 'epochs', 'learning_rate', 'learning_rate_batch_size', 'warmup_epochs', 'weight_decay', 'grad_clip_norm', 'mixup_alpha',
-    'eval_every_steps', 'checkpoint_every_steps', 'decay_factor', 'seed', 'split_seed', 'resident_megabytes', 'stored_side',
+    'eval_every_steps', 'checkpoint_every_steps', 'decay_factor', 'seed', 'split_seed', 'resident_megabytes', 'stored_side', 'input_threads', 'input_processes',
   ):  # fmt: skip
     check_range(key, config[key], low=0)
   check_range('momentum', config.momentum, 0, 1)
@@ -137,3 +141,19 @@ def flatten(config: ml_collections.ConfigDict, prefix: str = '') -> dict[str, ob
   for key, value in config.items():
     flat |= flatten(value, f'{prefix}{key}.') if isinstance(value, ml_collections.ConfigDict) else {prefix + key: value}
   return flat
+
+
+def plain(config: ml_collections.ConfigDict) -> dict[str, object]:
+  """What JSON can hold: tuples become lists."""
+  return json.loads(json.dumps(config.to_dict()))
+
+
+def from_plain(values: dict[str, object]) -> ml_collections.ConfigDict:
+  """The inverse of `plain`: lists become tuples, as configurations have them."""
+
+  def tuples(value: object) -> object:
+    if isinstance(value, dict):
+      return {key: tuples(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+  return ml_collections.ConfigDict(tuples(values))

@@ -134,7 +134,7 @@ def _describe_folder(config: ml_collections.ConfigDict) -> Dataset:
   listing = folder.scan(pathlib.Path(config.dataset.removeprefix(FOLDER_PREFIX)), config.split_seed)
   image_size = config.image_size or 32
   augmentation = config.augmentation or ('crop_flip' if image_size <= 64 else 'random_resized')
-  count = sum(len(labels) for _, labels in listing.splits.values())
+  count = sum(len(files) for files in listing.splits.values())
   return Dataset(
     name=config.dataset,
     num_classes=len(listing.class_names),

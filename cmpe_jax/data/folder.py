@@ -14,10 +14,33 @@ TEST_PART = 0.2  # of each class, when the folder has no test sub-folder
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-  """The files of a folder dataset: `splits` maps 'train' and 'test' to (paths, labels int32[n])."""
+  """A folder dataset: `splits` has 'train' and 'test'."""
 
   class_names: tuple[str, ...]
-  splits: dict[str, tuple[list[str], np.ndarray]]
+  splits: dict[str, 'Files']
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+  """Image files as examples."""
+
+  paths: list[str]
+  labels: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.paths)
+
+  def read(self, position: int) -> tuple[bytes, int, str]:
+    """The file's bytes, its label, its path. Raises `UserError` when it cannot be read."""
+    path = self.paths[position]
+    try:
+      return pathlib.Path(path).read_bytes(), int(self.labels[position]), path
+    except OSError as error:
+      raise UserError(f'{path} cannot be read ({error.strerror}). It was there when the run began.') from error
+
+  def take(self, rows: np.ndarray) -> 'Files':
+    """The examples at `rows`."""
+    return Files([self.paths[row] for row in rows], self.labels[rows])
 
 
 def scan(root: pathlib.Path, split_seed: int) -> Listing:
@@ -37,27 +60,20 @@ def scan(root: pathlib.Path, split_seed: int) -> Listing:
     raise UserError(f'folder {str(root)!r} does not exist. Give the folder that holds the class sub-folders.')
   train, test = _sub(root, 'train'), _sub(root, 'test') or _sub(root, 'val')
   if train and test:
-    names, (paths, labels) = _classes(train)
-    return Listing(names, {'train': (paths, labels), 'test': _classes(test, names)[1]})
-  names, (paths, labels) = _classes(train or root)
-  is_test = _draw_test(labels, split_seed)
-  return Listing(
-    names,
-    {
-      split: ([path for path, chosen in zip(paths, mask, strict=True) if chosen], labels[mask])
-      for split, mask in (('train', ~is_test), ('test', is_test))
-    },
-  )
+    names, files = _classes(train)
+    return Listing(names, {'train': files, 'test': _classes(test, names)[1]})
+  names, files = _classes(train or root)
+  is_test = _draw_test(files.labels, split_seed)
+  rows = {'train': np.flatnonzero(~is_test), 'test': np.flatnonzero(is_test)}
+  return Listing(names, {split: files.take(chosen) for split, chosen in rows.items()})
 
 
 def _sub(root: pathlib.Path, name: str) -> pathlib.Path | None:
   return root / name if (root / name).is_dir() else None
 
 
-def _classes(
-  root: pathlib.Path, expected: tuple[str, ...] = ()
-) -> tuple[tuple[str, ...], tuple[list[str], np.ndarray]]:
-  """Class names, and (paths, labels) in the order of class, then path. `expected`: the training split's names."""
+def _classes(root: pathlib.Path, expected: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Files]:
+  """Class names, and the files in the order of class, then path. `expected`: the training split's names."""
   found = {path.name: _images(path) for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != '.'}
   if not any(found.values()):
     raise UserError(f'folder {str(root)!r} holds no images in class sub-folders ({root.name}/CLASS/IMAGE).')
@@ -70,7 +86,7 @@ def _classes(
     raise UserError(f'class folders {empty} in {str(root)!r} hold no images. Fill or remove them.')
   paths = [path for name in names for path in found.get(name, ())]
   labels = [label for label, name in enumerate(names) for _ in found.get(name, ())]
-  return names, (paths, np.asarray(labels, np.int32))
+  return names, Files(paths, np.asarray(labels, np.int32))
 
 
 def _images(folder: pathlib.Path) -> list[str]:

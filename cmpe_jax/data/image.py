@@ -1,11 +1,27 @@
-"""Images on the host: decoding and cropping, to uint8 RGB."""
+"""Images on the host: decoding and cropping, to uint8 RGB.
 
+Two decoders give the same picture to a few grey levels. nvImageCodec decodes on the CPU only the rows and columns of
+a crop, and OpenCV resizes it: `requirements-images.txt`. Where they are not installed Pillow does both, at about half
+the speed. Either one reads grey, CMYK, progressive and PNG-in-JPEG files as RGB, and ignores the EXIF orientation.
+"""
+
+import contextlib
+import functools
 import io
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cmpe_jax.errors import UserError
+
+Box = tuple[int, int, int, int]  # top, left, height, width in pixels
+CENTRE = 224 / 256  # part of the shorter side that an evaluation sees: resize to 256, crop 224
+_END = b'\xff\xd9'  # of a JPEG file
+_thread = threading.local()
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
@@ -14,11 +30,7 @@ def decode(data: bytes, name: str) -> np.ndarray:
   Raises:
     UserError: `data` is not a whole image; `name` says which it is.
   """
-  try:
-    with Image.open(io.BytesIO(data)) as opened:
-      return np.asarray(opened.convert('RGB'))
-  except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-    raise UserError(f'{name} is not a readable image ({error}). Repair or remove it.') from error
+  return np.asarray(_open(data, name))
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -30,3 +42,116 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
   left, top = (width - side) / 2, (height - side) / 2
   box = (left, top, left + side, top + side)
   return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def random_box(height: int, width: int, generator: np.random.Generator) -> Box:
+  """A crop of 8-100% of the area with a ratio of 3/4 to 4/3, log-uniform (Szegedy et al. 2015).
+
+  Ten tries; if none fits into the image, the largest centred crop whose ratio is in the range.
+  """
+  area = height * width * generator.uniform(0.08, 1, 10)
+  ratio = np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3), 10))
+  widths, heights = np.rint(np.sqrt(area * ratio)).astype(int), np.rint(np.sqrt(area / ratio)).astype(int)
+  place = generator.uniform(0, 1, 2)
+  for crop_height, crop_width in zip(heights.tolist(), widths.tolist(), strict=True):
+    if 0 < crop_height <= height and 0 < crop_width <= width:
+      top, left = int(place[0] * (height - crop_height + 1)), int(place[1] * (width - crop_width + 1))
+      return top, left, crop_height, crop_width
+  crop_height, crop_width = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+  return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def centre_box(height: int, width: int) -> Box:
+  """What remains of the image after "resize the shorter side to 256, crop the central 224 x 224"."""
+  side = max(1, round(CENTRE * min(height, width)))
+  return (height - side) // 2, (width - side) // 2, side, side
+
+
+def random_crop(data: bytes, name: str, size: int, generator: np.random.Generator) -> np.ndarray:
+  """A random-resized crop, mirrored half the time: uint8[size, size, 3]. Raises `UserError` as `decode`."""
+  is_mirrored = generator.random() < 0.5
+  cropped = _crop(data, name, size, lambda height, width: random_box(height, width, generator))
+  return cropped[:, ::-1] if is_mirrored else cropped
+
+
+def centre_crop(data: bytes, name: str, size: int) -> np.ndarray:
+  """The crop for evaluation: uint8[size, size, 3]. Raises `UserError` as `decode`."""
+  return _crop(data, name, size, centre_box)
+
+
+def _crop(data: bytes, name: str, size: int, choose: Callable[[int, int], Box]) -> np.ndarray:
+  """Crops what `choose(height, width)` says and resizes it (bilinear, each output pixel from the nearest four)."""
+  fast = _fast()
+  # A truncated file would be filled up with grey without a word: what does not end like a JPEG goes to Pillow.
+  if fast and _END in data[-64:]:
+    codec, opencv = fast
+    try:
+      stream = codec.CodeStream(data)
+      top, left, height, width = choose(stream.height, stream.width)
+      region = codec.Region(top, left, top + height, left + width)
+      decoded = _decoder(codec).decode(stream.get_sub_code_stream(0, region=region), params=_parameters(codec))
+    except RuntimeError:
+      decoded = None
+    if decoded is not None:
+      return opencv.resize(np.asarray(decoded), (size, size), interpolation=opencv.INTER_LINEAR)
+  picture = _open(data, name)
+  top, left, height, width = choose(picture.height, picture.width)
+  extent = (left, top, left + width, top + height)
+  return np.asarray(picture.transform((size, size), Image.Transform.EXTENT, extent, Image.Resampling.BILINEAR))
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+  """A whole image in RGB. Raises `UserError` with its name."""
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # broken EXIF blocks and the like do not concern the pixels
+      with Image.open(io.BytesIO(data)) as opened:
+        return opened.convert('RGB')
+  except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    raise UserError(f'{name} is not a readable image ({error}). Repair or remove it.') from error
+
+
+@functools.cache
+def _fast():
+  """nvImageCodec and OpenCV, or None. Importing the former complains on stderr about CUDA libraries for the GPU."""
+  try:
+    with _silenced_stderr():
+      import cv2
+      from nvidia import nvimgcodec
+  except ImportError:
+    return None
+  cv2.setNumThreads(0)  # the pipeline has threads of its own
+  return nvimgcodec, cv2
+
+
+def decoder_name() -> str:
+  """Which of the two decoders is in use."""
+  return 'nvImageCodec (crops while decoding)' if _fast() else 'Pillow'
+
+
+def _decoder(codec):
+  """One decoder a thread: they are not to be shared."""
+  if not hasattr(_thread, 'decoder'):
+    backends = [codec.Backend(codec.CPU_ONLY)]
+    _thread.decoder = codec.Decoder(
+      device_id=codec.NVIMGCODEC_DEVICE_CPU_ONLY, max_num_cpu_threads=1, backends=backends
+    )
+  return _thread.decoder
+
+
+@functools.cache
+def _parameters(codec):
+  return codec.DecodeParams(apply_exif_orientation=False)
+
+
+@contextlib.contextmanager
+def _silenced_stderr() -> Iterator[None]:
+  """Of C++ code too: the file descriptor itself points to nowhere for a moment."""
+  kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+  try:
+    os.dup2(nowhere, 2)
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
+    os.close(nowhere)

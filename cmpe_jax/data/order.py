@@ -7,20 +7,20 @@ import numpy as np
 _PURPOSE = 0x6F72646572  # separates this stream of random numbers from others made from the same seed
 
 
-def positions(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
-  """The examples of a step's global batch, int32[batch_size], and nothing is dropped or drawn twice in an epoch.
+def draw(seed: int, step: int, batch_size: int, num_examples: int) -> tuple[np.ndarray, np.ndarray]:
+  """The examples of a step's global batch, int32[batch_size], and the epoch that each belongs to, int64[batch_size].
 
   Position p = step * batch_size + i of the run holds example perm(seed, p // N)[p % N], where N is `num_examples`
-  and perm(seed, epoch) is a permutation of all of them; a batch may span two epochs.
+  and perm(seed, epoch) is a permutation of all of them: in an epoch nothing is dropped or drawn twice, and a batch
+  may span two epochs.
   """
-  start = step * batch_size
-  run = np.arange(start, start + batch_size, dtype=np.int64)
+  run = step * batch_size + np.arange(batch_size, dtype=np.int64)
   epochs, offsets = np.divmod(run, num_examples)
   drawn = np.empty(batch_size, np.int32)
   for epoch in np.unique(epochs):
     chosen = epochs == epoch
     drawn[chosen] = permutation(seed, int(epoch), num_examples)[offsets[chosen]]
-  return drawn
+  return drawn, epochs
 
 
 @functools.lru_cache(maxsize=4)
@@ -30,6 +30,11 @@ def permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
   order = generator.permutation(num_examples).astype(np.int32)
   order.flags.writeable = False
   return order
+
+
+def augmentation(seed: int, epoch: int, example: int) -> np.random.Generator:
+  """The random numbers of one example in one epoch. A counter-based generator: made in microseconds, no state kept."""
+  return np.random.Generator(np.random.Philox(key=(_PURPOSE, seed), counter=(0, 0, epoch, example)))
 
 
 def held_out(split_seed: int, part: float, num_examples: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from cmpe_jax import mesh as mesh_lib
-from cmpe_jax.data import datasets, folder, image, install, order, prepared
+from cmpe_jax.data import datasets, folder, image, install, order, prepared, stream
 from cmpe_jax.data.datasets import Dataset
 from cmpe_jax.errors import UserError, check_choice
 
@@ -44,7 +44,7 @@ class Resident:
     sharding = mesh_lib.batch_sharding(self._mesh, leading=1)
     for first, count in calls:
       steps = range(first, first + count)
-      rows = [order.positions(self._seed, step, self._batch_size, self.num_examples) for step in steps]
+      rows = [order.draw(self._seed, step, self._batch_size, self.num_examples)[0] for step in steps]
       yield _put(np.stack(rows), sharding)
 
   def evaluate(self, batch_size: int) -> Iterator[jax.Array]:
@@ -67,11 +67,27 @@ def open_split(config: ml_collections.ConfigDict, info: Dataset, split: str, mes
   check_choice('split', split, SPLITS)
   if split == 'validation' and not config.validation:
     raise UserError('validation=0.0 holds no training images out. Set it, to 0.1 for example.')
-  images, labels = _arrays(config, info, 'test' if split == 'test' else 'train')
-  rows = _rows(config, split, len(labels))
-  if rows is not None:
-    images, labels = images[rows], labels[rows]
-  return Resident(images, labels, config.seed, config.batch_size, mesh)
+  stored = 'test' if split == 'test' else 'train'
+  if info.resident and not info.name.startswith(datasets.FOLDER_PREFIX):
+    images, labels = _arrays(config, stored)
+    rows = _rows(config, split, len(labels))
+    images, labels = (images, labels) if rows is None else (images[rows], labels[rows])
+    return Resident(images, labels, config.seed, config.batch_size, mesh)
+  examples = _examples(config, info, stored)
+  rows = _rows(config, split, len(examples))
+  examples = examples if rows is None else examples.take(rows)
+  if info.resident and isinstance(examples, folder.Files):
+    return Resident(*_decoded(examples, info.image_size), config.seed, config.batch_size, mesh)
+  return stream.Streamed(
+    examples,
+    image_size=info.image_size,
+    is_cropped=info.augmentation == 'random_resized',
+    seed=config.seed,
+    batch_size=config.batch_size,
+    mesh=mesh,
+    threads=config.input_threads,
+    processes=config.input_processes,
+  )
 
 
 def _rows(config: ml_collections.ConfigDict, split: str, count: int) -> np.ndarray | None:
@@ -79,25 +95,37 @@ def _rows(config: ml_collections.ConfigDict, split: str, count: int) -> np.ndarr
   if split == 'test' or not config.validation:
     return None
   is_held = order.held_out(config.split_seed, config.validation, count)
+  if is_held.all() or not is_held.any():
+    raise UserError(f'validation={config.validation} of {count} training images leaves one part empty. Change it.')
   return np.flatnonzero(is_held if split == 'validation' else ~is_held)
 
 
-def _arrays(config: ml_collections.ConfigDict, info: Dataset, stored: str) -> prepared.Arrays:
-  """Decoded images and labels of the stored split 'train' or 'test'."""
+def _examples(config: ml_collections.ConfigDict, info: Dataset, stored: str) -> folder.Files | prepared.Records:
+  """Encoded images of the stored split 'train' or 'test'."""
   if info.name.startswith(datasets.FOLDER_PREFIX):
-    paths, labels = folder.scan(pathlib.Path(info.name.removeprefix(datasets.FOLDER_PREFIX)), config.split_seed).splits[
-      stored
-    ]
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-      images = list(
-        pool.map(lambda path: image.resize(image.decode(pathlib.Path(path).read_bytes(), path), info.image_size), paths)
-      )
-    return np.stack(images), labels
+    return folder.scan(pathlib.Path(info.name.removeprefix(datasets.FOLDER_PREFIX)), config.split_seed).splits[stored]
+  return prepared.Records(_directory(config), datasets.stored_splits(config, stored))
+
+
+def _arrays(config: ml_collections.ConfigDict, stored: str) -> prepared.Arrays:
+  """Decoded images and labels of the stored split 'train' or 'test' of a prepared dataset."""
   directory = _directory(config)
   parts = [prepared.arrays(directory, name) for name in datasets.stored_splits(config, stored)]
   if len(parts) == 1:
     return parts[0]
   return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
+
+
+def _decoded(examples: folder.Files, image_size: int) -> prepared.Arrays:
+  """All images of a folder resized to `image_size`, and their labels."""
+
+  def one(position: int) -> np.ndarray:
+    data, _, name = examples.read(position)
+    return image.resize(image.decode(data, name), image_size)
+
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    images = np.stack(list(pool.map(one, range(len(examples)))))
+  return images, examples.labels
 
 
 def _directory(config: ml_collections.ConfigDict) -> pathlib.Path:

@@ -4,6 +4,7 @@ The images of a small dataset are kept a second time, as one `.npy` file a split
 PNG records takes seconds, mapping the array takes none.
 """
 
+import functools
 import os
 import pathlib
 import tempfile
@@ -67,9 +68,40 @@ def open_source(directory: pathlib.Path, split: str) -> Sequence[dict[str, Any]]
       f'{str(directory)!r} is prepared as {file_format.value!r}; only array_record can be read by index. '
       f'Rewrite it: python -m cmpe_jax.data.prepare --dataset={builder.name} --adopt={directory}'
     )
-  if split not in builder.info.splits:
-    raise UserError(f'{str(directory)!r} has no split {split!r}, only {sorted(builder.info.splits)}.')
+  _require(directory, split)
   return builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
+
+
+class Records:
+  """Splits of a prepared dataset as examples, one split after the other; opened in each process on first use."""
+
+  def __init__(self, directory: pathlib.Path, splits: Sequence[str], rows: np.ndarray | None = None):
+    self._directory, self._splits, self._rows = directory, tuple(splits), rows
+    lengths = [len(source) for source in self._sources]
+    self._starts = np.cumsum([0, *lengths])
+
+  def __len__(self) -> int:
+    return int(self._starts[-1]) if self._rows is None else len(self._rows)
+
+  def __getstate__(self) -> dict[str, Any]:
+    return {key: value for key, value in vars(self).items() if key != '_sources'}
+
+  @functools.cached_property
+  def _sources(self) -> list[Sequence[dict[str, Any]]]:
+    return [open_source(self._directory, split) for split in self._splits]
+
+  def read(self, position: int) -> tuple[bytes, int, str]:
+    """The image's bytes, its label, and its file name if TFDS stored one."""
+    stored = position if self._rows is None else int(self._rows[position])
+    part = int(np.searchsorted(self._starts, stored, 'right')) - 1
+    example = self._sources[part][stored - int(self._starts[part])]
+    name = example.get('file_name', b'').decode()
+    place = f'example {stored - self._starts[part]} of split {self._splits[part]!r} in {str(self._directory)!r}'
+    return example['image'], int(example['label']), f'{name} ({place})' if name else place
+
+  def take(self, rows: np.ndarray) -> 'Records':
+    """The examples at `rows`."""
+    return Records(self._directory, self._splits, rows if self._rows is None else self._rows[rows])
 
 
 def arrays(directory: pathlib.Path, split: str) -> Arrays:
@@ -79,8 +111,7 @@ def arrays(directory: pathlib.Path, split: str) -> Arrays:
     UserError: as `open_source`; an image that cannot be decoded, named by its position.
   """
   paths = [directory / f'resident-{split}-{part}.npy' for part in ('images', 'labels')]
-  count = tfds.builder_from_directory(directory).info.splits[split].num_examples
-  cached = _load(paths, count)
+  cached = _load(paths, _require(directory, split))
   if cached is None:
     cached = _decode(directory, split)
     try:
@@ -89,6 +120,17 @@ def arrays(directory: pathlib.Path, split: str) -> Arrays:
     except OSError as error:
       logging.warning('The decoded images are not kept (%s); the next start decodes them again.', error)
   return cached
+
+
+def _require(directory: pathlib.Path, split: str) -> int:
+  """The number of examples of a split. Raises `UserError` if it was not prepared, or is empty."""
+  have = counts(directory)
+  if not have.get(split):
+    hint = ', or set svhn_extra=False' if split == 'extra' else ''
+    raise UserError(
+      f'{str(directory)!r} has no split {split!r}, only {sorted(have)}. Remove it and prepare the dataset again{hint}.'
+    )
+  return have[split]
 
 
 def _decode(directory: pathlib.Path, split: str) -> Arrays:

@@ -1,0 +1,105 @@
+"""Reads the rows of batches that one process owns, from encoded images: NumPy only, so that workers start quickly.
+
+There is no iterator state: an element is a call (first step, number of steps), and what it holds follows from the
+seed. Grain reads elements ahead, in threads or in processes, and returns them in order.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+
+from cmpe_jax.data import image, order
+
+Batch = dict[str, np.ndarray]
+
+
+class Examples(Protocol):
+  """Encoded images by position. Must be picklable."""
+
+  def __len__(self) -> int: ...
+
+  def read(self, position: int) -> tuple[bytes, int, str]:
+    """The image file's bytes, its label, and a name for messages."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+  """Turns examples into batches of uint8 images.
+
+  Attributes:
+    examples: what to read.
+    seed: of the order and of the crops.
+    image_size: side of the images in a batch.
+    is_cropped: whether images are cut by random-resized crops (training) and centre crops (evaluation), both from the
+      original file; else the largest centred square is resized.
+    batch_size: the global one.
+    rows: the positions in the global batch that this process reads.
+  """
+
+  examples: Examples
+  seed: int
+  image_size: int
+  is_cropped: bool
+  batch_size: int
+  rows: np.ndarray
+
+  def train(self, call: tuple[int, int]) -> Batch:
+    """The own rows of steps first .. first + count - 1: arrays of shape [count, rows, ...]."""
+    first, count = call
+    steps = [self._train_step(step) for step in range(first, first + count)]
+    return {key: np.stack([step[key] for step in steps]) for key in steps[0]} if count > 1 else _expand(steps[0])
+
+  def _train_step(self, step: int) -> Batch:
+    drawn, epochs = order.draw(self.seed, step, self.batch_size, len(self.examples))
+    drawn, epochs = drawn[self.rows], epochs[self.rows]
+    if not self.is_cropped:
+      return self._batch(drawn, lambda row, *example: self._square(*example))
+    return self._batch(drawn, lambda row, *example: self._random(int(epochs[row]), int(drawn[row]), *example))
+
+  def evaluate(self, drawn: np.ndarray) -> Batch:
+    """The own rows of the global batch int32[batch_size] of positions, without randomness; -1 is padding."""
+    crop = self._centre if self.is_cropped else self._square
+    return self._batch(drawn[self.rows], lambda row, *example: crop(*example))
+
+  def _batch(self, drawn: np.ndarray, crop: Callable[..., np.ndarray]) -> Batch:
+    size = len(drawn)
+    images = np.zeros((size, self.image_size, self.image_size, 3), np.uint8)
+    labels = np.zeros(size, np.int32)
+    for row, position in enumerate(drawn.tolist()):
+      if position >= 0:
+        data, labels[row], name = self.examples.read(position)
+        images[row] = crop(row, data, name)
+    return {'image': images, 'label': labels, 'mask': drawn >= 0, 'index': drawn}
+
+  def _random(self, epoch: int, example: int, data: bytes, name: str) -> np.ndarray:
+    return image.random_crop(data, name, self.image_size, order.augmentation(self.seed, epoch, example))
+
+  def _centre(self, data: bytes, name: str) -> np.ndarray:
+    return image.centre_crop(data, name, self.image_size)
+
+  def _square(self, data: bytes, name: str) -> np.ndarray:
+    return image.resize(image.decode(data, name), self.image_size)
+
+
+def ahead(elements: Sequence[Any], read: Callable[[Any], Batch], threads: int, processes: int) -> Any:
+  """An iterator of `read(element)` in order, made ahead of time in the background; `close()` stops it.
+
+  Args:
+    elements: what to read, picklable if there are processes.
+    read: makes one batch of one element, in one thread.
+    threads: of this process, or of each worker process.
+    processes: worker processes; 0: threads of this process.
+  """
+  options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+  batches = grain.MapDataset.source(elements).map(read).to_iter_dataset(options)
+  if processes:
+    batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=processes))
+  return iter(batches)
+
+
+def _expand(batch: Batch) -> Batch:
+  return {key: value[None] for key, value in batch.items()}

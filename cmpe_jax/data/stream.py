@@ -1,0 +1,111 @@
+"""Splits that are too large to lie on the device: batches are read in the background and sent ahead of time."""
+
+import collections
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from cmpe_jax import mesh as mesh_lib
+from cmpe_jax.data import order, reader
+
+Batch = dict[str, jax.Array]
+AHEAD = 2  # batches that are on the device, or on the way, before they are asked for
+
+
+class Streamed:
+  """A split that is read from encoded images. Each process reads only the rows of its own devices.
+
+  Attributes:
+    num_examples: examples of the split.
+    resident: nothing lies on the device.
+  """
+
+  resident: dict[str, jax.Array] = {}
+
+  def __init__(
+    self,
+    examples: reader.Examples,
+    image_size: int,
+    is_cropped: bool,
+    seed: int,
+    batch_size: int,
+    mesh: jax.sharding.Mesh,
+    threads: int = 0,
+    processes: int = 0,
+  ):
+    self.num_examples = len(examples)
+    self._examples, self._image_size, self._is_cropped = examples, image_size, is_cropped
+    self._seed, self._batch_size, self._mesh = seed, batch_size, mesh
+    self._threads = threads or max(1, (1 if processes else os.cpu_count() or 1))
+    self._processes = processes
+    self._running: list[Any] = []
+
+  @staticmethod
+  def materialize(resident: dict[str, jax.Array], drawn: Batch) -> Batch:
+    """A drawn element is the batch itself."""
+    del resident
+    return drawn
+
+  def train(self, calls: Iterable[tuple[int, int]]) -> Iterator[Batch]:
+    """Batches with leading axis `count` for each (first step, count)."""
+    own = self._reader(self._batch_size)
+    return self._send(list(calls), own, own.train, leading=1)
+
+  def evaluate(self, batch_size: int) -> Iterator[Batch]:
+    """Every example once, in order; the last batch is padded (mask False, index -1)."""
+    own = self._reader(batch_size)
+    return self._send(order.passes(batch_size, self.num_examples), own, own.evaluate, leading=0)
+
+  def close(self) -> None:
+    """Stops the threads and processes of all iterators."""
+    while self._running:
+      self._running.pop().close()
+
+  def _reader(self, batch_size: int) -> reader.Reader:
+    rows = own_rows(mesh_lib.batch_sharding(self._mesh), batch_size)
+    return reader.Reader(self._examples, self._seed, self._image_size, self._is_cropped, batch_size, rows)
+
+  def _send(self, elements: list[Any], own: reader.Reader, read: Any, leading: int) -> Iterator[Batch]:
+    if self._processes and not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()  # Grain's workers ask for absl's flags, which notebooks never parse
+    batches = reader.ahead(elements, read, self._threads, self._processes)
+    self._running.append(batches)
+    sharding = mesh_lib.batch_sharding(self._mesh, leading)
+    sent: collections.deque[Batch] = collections.deque()
+    try:
+      for batch in batches:
+        sent.append({key: put(part, own.rows, sharding, own.batch_size, leading) for key, part in batch.items()})
+        if len(sent) > AHEAD:
+          yield sent.popleft()
+      while sent:
+        yield sent.popleft()
+    finally:
+      if batches in self._running:
+        self._running.remove(batches)
+        batches.close()
+
+
+def own_rows(sharding: jax.sharding.Sharding, batch_size: int) -> np.ndarray:
+  """The rows of the global batch that lie on this process's devices, ascending: int64[rows]."""
+  indices = sharding.addressable_devices_indices_map((batch_size,)).values()
+  slices = {index[0].indices(batch_size) for index in indices if index}
+  return np.concatenate([np.arange(*bounds) for bounds in sorted(slices)])
+
+
+def put(
+  part: np.ndarray, rows: np.ndarray, sharding: jax.sharding.NamedSharding, batch_size: int, leading: int
+) -> jax.Array:
+  """A global array from the part that this process read: axis `leading` of `part` holds `rows` of the global batch."""
+  shape = (*part.shape[:leading], batch_size, *part.shape[leading + 1 :])
+
+  def piece(index: tuple[slice, ...] | None) -> np.ndarray:
+    assert index is not None
+    start, stop, _ = index[leading].indices(batch_size)
+    offset = int(np.searchsorted(rows, start))
+    return part[(slice(None),) * leading + (slice(offset, offset + stop - start),)]
+
+  return jax.make_array_from_callback(shape, sharding, piece)

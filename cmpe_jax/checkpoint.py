@@ -4,7 +4,6 @@ Arrays are stored whole, by the names of their parameters, whatever devices they
 its final name only when it is complete, so a process that dies while writing leaves the earlier ones as they were.
 """
 
-import json
 from typing import Any
 
 import flax
@@ -98,7 +97,7 @@ class Checkpoints:
       step,
       args=ocp.args.Composite(
         state=ocp.args.PyTreeSave(flax.serialization.to_state_dict(state)),
-        config=ocp.args.JsonSave(_plain(config)),
+        config=ocp.args.JsonSave(configs.plain(config)),
       ),
       metrics=None if score is None else {SCORE: score},
     )
@@ -106,7 +105,7 @@ class Checkpoints:
   def config(self, step: int) -> ml_collections.ConfigDict:
     """The (resolved) configuration that a checkpoint was trained with."""
     restored = self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
-    return _from_plain(restored['config'])
+    return configs.from_plain(restored['config'])
 
   def restore(self, step: int, like: TrainState) -> TrainState:
     """The state of a checkpoint, with the tree, shapes, types and placement of `like`.
@@ -123,10 +122,16 @@ class Checkpoints:
     """{'params', 'batch_stats'} of a checkpoint on this process's first device, or their moving averages."""
     tree = self._manager.item_metadata(step)['state'].tree
     wanted = {'ema': tree['ema']} if averaged else {name: tree[name] for name in ('params', 'batch_stats')}
-    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), wanted)
-    restored = self._arrays(step, abstract)
+    restored = self._local(step, wanted)
     return restored['ema'] if averaged else restored
+
+  def arrays(self, step: int) -> dict[str, jax.Array]:
+    """Everything in a checkpoint by name: {'params/head/kernel': ..., 'opt_state/...': ..., 'step': ...}."""
+    return _named(self._local(step, self._manager.item_metadata(step)['state'].tree))
+
+  def _local(self, step: int, wanted: Any) -> Any:
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return self._arrays(step, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), wanted))
 
   def _arrays(self, step: int, abstract: Any) -> Any:
     """The named part of a checkpoint's tree, with the placement that `abstract` gives."""
@@ -224,22 +229,12 @@ def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
+def _named(tree: Any) -> dict[str, Any]:
+  """{'params/head/kernel': leaf, ...}"""
+  flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {'/'.join(str(part.key) for part in path): x for path, x in flat}
+
+
 def _shapes(tree: Any) -> dict[str, str]:
   """{'params/head/kernel': 'float32[64, 10]', ...}"""
-  flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {'/'.join(str(part.key) for part in path): f'{x.dtype}{list(x.shape)}' for path, x in flat}
-
-
-def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  return json.loads(json.dumps(config.to_dict()))
-
-
-def _from_plain(values: dict[str, Any]) -> ml_collections.ConfigDict:
-  """Lists back to tuples, as configurations have them."""
-
-  def tuples(value):
-    if isinstance(value, dict):
-      return {key: tuples(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
-
-  return ml_collections.ConfigDict(tuples(values))
+  return {name: f'{x.dtype}{list(x.shape)}' for name, x in _named(tree).items()}

@@ -1,0 +1,142 @@
+"""The command itself, in processes of its own with one device."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from cmpe_jax.checkpoint import Checkpoints
+
+CONFIG = """
+from cmpe_jax import config as configs
+
+def get_config():
+  config = configs.base()
+  config.model.update({'block': 'basic', 'depth': 8, 'gate': 'none'})
+  config.update({'batch_size': 64, 'epochs': 6.0, 'log_every_steps': 5, 'eval_every_steps': 50,
+                 'checkpoint_every_steps': 7, 'mixup_alpha': 1.0, 'ema_decay': 0.9, 'steps_per_call': 1})
+  return config
+"""
+
+
+def command(tmp_path, *arguments):
+  config = tmp_path / 'small.py'
+  config.write_text(CONFIG)
+  return [sys.executable, '-m', 'cmpe_jax.main', f'--config={config}', *arguments]
+
+
+def environment():
+  return os.environ | {'XLA_FLAGS': '', 'PYTHONUNBUFFERED': '1'}
+
+
+def run(tmp_path, *arguments):
+  return subprocess.run(command(tmp_path, *arguments), env=environment(), capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'said'),
+  [
+    (['--config.learning_rat=0.2'], '--config.learning_rat: no such key. Did you mean learning_rate'),
+    (['--config.model.gat=se'], 'model.gate'),
+    (['--config.batch_size=many'], 'batch_size'),
+    (['--config.model.gate=sse'], "'pair_1x1'"),
+    (['--config.model.depth=9'], 'depth=9'),
+    (['--wokdir=x'], 'workdir'),
+    (['--mode=test'], 'train|eval'),
+    (['--checkpoint=last'], 'best|newest'),
+    (['--profile=9:3'], '--profile=9:3'),
+    (['more'], "'more' is not a flag"),
+    (['--config=nowhere.py'], 'nowhere.py'),
+    (['--mode=eval', '--workdir=nowhere'], 'nowhere'),
+    (['--workdir={tmp_path}/small.py/run'], 'cannot be written'),
+    (['--config.dataset=cifar10', '--config.data_dir=nowhere'], 'cmpe_jax.data.prepare'),
+  ],
+)
+def test_wrong_inputs_end_with_code_2_and_one_sentence(arguments, said, tmp_path):
+  done = run(tmp_path, *(argument.format(tmp_path=tmp_path) for argument in arguments))
+  assert done.returncode == 2
+  assert said in done.stderr
+  assert 'Traceback' not in done.stderr
+  assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_a_config_is_needed_and_help_is_no_error():
+  bare = subprocess.run([sys.executable, '-m', 'cmpe_jax.main'], capture_output=True, text=True, timeout=60)
+  assert bare.returncode == 2
+  assert '--config=' in bare.stderr
+  shown = subprocess.run([sys.executable, '-m', 'cmpe_jax.main', '--help'], capture_output=True, text=True, timeout=60)
+  assert shown.returncode == 0
+  assert '--workdir' in shown.stdout
+
+
+def final_state(workdir):
+  """All arrays of the newest checkpoint, by name."""
+  checkpoints = Checkpoints(str(workdir))
+  step = checkpoints.choose('newest')
+  arrays = checkpoints.arrays(step)
+  checkpoints.close()
+  return step, arrays
+
+
+def lines(workdir):
+  return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def interrupt(tmp_path, workdir, number, delay):
+  """Starts the command, sends the signal some time after it shows its first step; returns exit code and output."""
+  process = subprocess.Popen(
+    command(tmp_path, f'--workdir={workdir}'),
+    env=environment(),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+  for line in process.stdout:
+    if line.startswith('step'):
+      break
+  time.sleep(delay)
+  process.send_signal(number)
+  rest = process.communicate(timeout=100)[0]
+  return process.returncode, rest
+
+
+def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(tmp_path):
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  assert run(tmp_path, f'--workdir={whole}').returncode == 0
+  delays = random.Random(time.time_ns())
+  codes = []
+  for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
+    codes.append(interrupt(tmp_path, broken, number, delays.uniform(0, 0.5))[0])
+  assert set(codes) <= {-signal.SIGKILL, 75, 0}
+  assert codes[0] == -signal.SIGKILL
+  done = run(tmp_path, f'--workdir={broken}')
+  assert done.returncode == 0, done.stderr
+  (step, want), (its_step, got) = final_state(whole), final_state(broken)
+  assert step == its_step == 135  # 6 * 1433 / 64 = 134.3
+  assert want.keys() == got.keys()
+  assert len(want) > 100
+  for name, value in want.items():
+    np.testing.assert_array_equal(got[name], value, err_msg=name)
+  evaluated = [{line['step']: line for line in lines(place) if 'eval/loss' in line} for place in (whole, broken)]
+  assert evaluated[0] == evaluated[1]
+  assert [line['step'] for line in lines(broken)] == sorted(line['step'] for line in lines(broken))
+
+
+def test_sigterm_saves_and_ends_with_code_75(tmp_path):
+  workdir = tmp_path / 'run'
+  code, output = interrupt(tmp_path, workdir, signal.SIGTERM, 0.2)
+  assert code == 75
+  assert 'Traceback' not in output
+  step, _ = final_state(workdir)
+  assert f'saved at step {step} of 135' in output
+  code, _ = interrupt(tmp_path, workdir, signal.SIGINT, 0.1)
+  assert code == 75
+  refused = run(tmp_path, f'--workdir={workdir}', '--config.learning_rate=0.05')
+  assert refused.returncode == 2
+  assert 'learning_rate: 0.1 in the checkpoint, 0.05 now' in refused.stderr

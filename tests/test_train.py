@@ -1,0 +1,114 @@
+"""The whole loop on the digits, with a small net on eight fake devices."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+import cmpe_jax
+from cmpe_jax import checkpoint, evaluate, models, step, train
+from cmpe_jax import config as configs
+from cmpe_jax import mesh as meshes
+from cmpe_jax.data import datasets
+from cmpe_jax.errors import UserError
+from cmpe_jax.evaluate import Evaluator
+
+
+def make(**keys):
+  config = configs.base()
+  config.model.update({'block': 'basic', 'depth': 8, 'gate': 'none'})
+  config.update({'batch_size': 128, 'epochs': 2.0, 'log_every_steps': 4, **keys})
+  return config
+
+
+def lines(workdir):
+  return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def test_a_run_with_everything_on(tmp_path, capsys):
+  config = make(
+    validation=0.1, ema_decay=0.9, steps_per_call=3, label_smoothing=0.1, mixup_alpha=0.5, warmup_epochs=0.5
+  )
+  values = train.run(config, str(tmp_path), profile=(2, 3))
+  output = capsys.readouterr().out
+  total = 21  # 2 epochs of 1433 - 143 = 1290 images in batches of 128: 20.2
+  assert re.search(rf'step {total}/{total}  epoch +2.0\d  loss \d', output)
+  assert 'weight decay' in output
+  written = lines(tmp_path)
+  logged = [line['step'] for line in written if 'train/loss' in line]
+  assert logged == [4, 8, 12, 16, 20, 21]
+  for line in written:
+    if 'train/loss' in line:
+      assert set(line) == {
+        'step', 'train/loss', 'train/accuracy', 'train/learning_rate', 'train/images_per_second', 'train/data_wait',
+      }  # fmt: skip
+  evaluated = [line for line in written if 'eval/loss' in line]
+  assert [line['step'] for line in evaluated] == [11, 21]  # 11 * 128 >= 1290
+  assert set(evaluated[0]) == {'step'} | {
+    f'{group}/{name}' for group in ('eval', 'eval_ema') for name in ('loss', 'accuracy', 'top5', 'count')
+  }
+  assert evaluated[0]['eval/count'] == evaluated[0]['eval_ema/count'] == 143
+  assert values['test/count'] == 364
+  assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
+
+  best = max(evaluated, key=lambda line: (line['eval_ema/accuracy'], line['step']))['step']
+  assert f'checkpoints/{best}' in output
+  _, variables, _ = cmpe_jax.load_model(str(tmp_path))
+  kept = checkpoint.Checkpoints(str(tmp_path))
+  jax.tree.map(np.testing.assert_array_equal, variables, kept.variables(best, averaged=True))
+  kept.close()
+  again = evaluate.run(config, str(tmp_path), 'best')
+  assert again['eval_ema/accuracy'] == values['test/accuracy']
+
+  capsys.readouterr()
+  assert train.run(config, str(tmp_path)) == values
+  assert 'nothing left to do' in capsys.readouterr().out
+  assert lines(tmp_path) == written
+
+
+@pytest.mark.parametrize(
+  ('keys', 'named'),
+  [
+    ({'batch_size': 100}, r'batch_size=100 .* 8 devices: set it to 96 or 104'),
+    ({'batch_size': 64, 'accumulate_steps': 3}, r'batch_size=64 .*accumulate_steps=3'),
+    ({'dataset': 'cifar10', 'data_dir': 'nowhere'}, 'cmpe_jax.data.prepare --dataset=cifar10'),
+    ({'dataset': 'mnist'}, 'mnist'),
+    ({'epochs': -1.0}, 'epochs'),
+    ({'learning_rate': float('nan')}, 'learning_rate'),
+  ],
+)
+def test_wrong_inputs_are_named_before_anything_is_compiled(keys, named, tmp_path):
+  with pytest.raises(UserError, match=named):
+    train.run(make(**keys), str(tmp_path))
+  assert not (tmp_path / 'checkpoints').exists()
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_examples_and_keeps_the_last_good_checkpoint(tmp_path):
+  config = make(epochs=1.0, learning_rate=1e30, warmup_epochs=0.0, eval_every_steps=100, checkpoint_every_steps=1)
+  with pytest.raises(UserError) as caught:
+    train.run(config, str(tmp_path))
+  text = str(caught.value)
+  found = int(re.search(r'at step (\d+)', text)[1])
+  examples = json.loads(re.search(r'examples (\[.*?\])', text)[1])
+  assert len(examples) == 128
+  assert 'learning_rate=1e+30' in text
+  kept = checkpoint.Checkpoints(str(tmp_path))
+  assert kept.choose('newest') == found - 1
+  kept.close()
+
+
+def test_evaluation_is_exact_for_any_batch_size():
+  config = datasets.resolve(make())
+  info, mesh, model = datasets.describe(config), meshes.make(), models.build(config.model)
+  variables = meshes.replicate(models.init(model, step.key(0, step.INIT, 0), info.image_size), mesh)
+  results = []
+  for size in (7, 64, 128, 10_000):
+    config.eval_batch_size = size
+    results.append(Evaluator(config, model, info, 'test', mesh)(variables))
+  assert [result['count'] for result in results] == [364] * 4
+  for result in results[1:]:
+    assert result['accuracy'] == results[0]['accuracy']
+    assert result['top5'] == results[0]['top5']
+    assert result['loss'] == pytest.approx(results[0]['loss'], rel=1e-5)

@@ -70,16 +70,15 @@ def centre_box(height: int, width: int) -> Box:
 def random_crop(data: bytes, name: str, size: int, generator: np.random.Generator) -> np.ndarray:
   """A random-resized crop, mirrored half the time: uint8[size, size, 3]. Raises `UserError` as `decode`."""
   is_mirrored = generator.random() < 0.5
-  cropped = _crop(data, name, size, lambda height, width: random_box(height, width, generator))
-  return cropped[:, ::-1] if is_mirrored else cropped
+  return _crop(data, name, size, lambda height, width: random_box(height, width, generator), is_mirrored)
 
 
 def centre_crop(data: bytes, name: str, size: int) -> np.ndarray:
   """The crop for evaluation: uint8[size, size, 3]. Raises `UserError` as `decode`."""
-  return _crop(data, name, size, centre_box)
+  return _crop(data, name, size, centre_box, is_mirrored=False)
 
 
-def _crop(data: bytes, name: str, size: int, choose: Callable[[int, int], Box]) -> np.ndarray:
+def _crop(data: bytes, name: str, size: int, choose: Callable[[int, int], Box], is_mirrored: bool) -> np.ndarray:
   """Crops what `choose(height, width)` says and resizes it (bilinear, each output pixel from the nearest four)."""
   fast = _fast()
   # A truncated file would be filled up with grey without a word: what does not end like a JPEG goes to Pillow.
@@ -93,11 +92,13 @@ def _crop(data: bytes, name: str, size: int, choose: Callable[[int, int], Box]) 
     except RuntimeError:
       decoded = None
     if decoded is not None:
-      return opencv.resize(np.asarray(decoded), (size, size), interpolation=opencv.INTER_LINEAR)
+      resized = opencv.resize(np.asarray(decoded), (size, size), interpolation=opencv.INTER_LINEAR)
+      return opencv.flip(resized, 1) if is_mirrored else resized
   picture = _open(data, name)
   top, left, height, width = choose(picture.height, picture.width)
   extent = (left, top, left + width, top + height)
-  return np.asarray(picture.transform((size, size), Image.Transform.EXTENT, extent, Image.Resampling.BILINEAR))
+  resized = picture.transform((size, size), Image.Transform.EXTENT, extent, Image.Resampling.BILINEAR)
+  return np.asarray(resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_mirrored else resized)
 
 
 def _open(data: bytes, name: str) -> Image.Image:

@@ -1,0 +1,42 @@
+# `make train` trains a small network on handwritten digits, `make test` runs the tests, `make lint` checks the style.
+# Each makes .venv if it is missing and installs what it needs when its requirements file has changed.
+PYTHON ?= python3
+WORKDIR ?= runs/digits
+# Processes of `make test`, and what else pytest is told (such as PYTEST_ARGS='-m slow').
+WORKERS ?= auto
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help train test lint clean
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+
+train: .venv/installed
+	@.venv/bin/python -m cmpe_jax.main --config=configs/digits.py --workdir=$(WORKDIR)
+
+test: .venv/installed-test
+	@.venv/bin/python -m pytest -n $(WORKERS) --maxprocesses=4 $(PYTEST_ARGS)
+
+lint: .venv/installed-test
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --quiet --check . || { .venv/bin/ruff format --check .; exit 1; }
+	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/shellcheck launch/*.sh .ci/run
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
+
+.venv/installed: requirements.txt .venv/pyvenv.cfg
+.venv/installed-test: requirements-test.txt requirements.txt .venv/pyvenv.cfg
+
+.venv/installed .venv/installed-test:
+	@echo 'installing $< into .venv (once, some minutes) ...'
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo '$(PYTHON) is missing or older than Python 3.11: name another, as in: make train PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo 'no virtual environment could be made (on Debian and Ubuntu: apt install python3-venv)' >&2; exit 1; }

@@ -14,6 +14,7 @@ from cmpe_jax.data import order, reader
 
 Batch = dict[str, jax.Array]
 AHEAD = 2  # batches that are on the device, or on the way, before they are asked for
+MAX_THREADS = 16  # by default: each holds a batch, and more of them only wait for Python's lock
 
 
 class Streamed:
@@ -40,7 +41,7 @@ class Streamed:
     self.num_examples = len(examples)
     self._examples, self._image_size, self._is_cropped = examples, image_size, is_cropped
     self._seed, self._batch_size, self._mesh = seed, batch_size, mesh
-    self._threads = threads or max(1, (1 if processes else os.cpu_count() or 1))
+    self._threads = threads or (1 if processes else min(os.cpu_count() or 1, MAX_THREADS))
     self._processes = processes
     self._running: list[Any] = []
 

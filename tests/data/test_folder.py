@@ -1,0 +1,121 @@
+"""Folders of images: both layouts, and what can be wrong with them."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cmpe_jax import config as configs
+from cmpe_jax import mesh
+from cmpe_jax.data import datasets, folder, pipeline
+from cmpe_jax.errors import UserError
+
+COLOURS = {'blue': (0, 0, 255), 'green': (0, 255, 0), 'red': (255, 0, 0)}
+
+
+def fill(root: pathlib.Path, count: int, classes=COLOURS, suffix: str = '.png') -> None:
+  for name in classes:
+    (root / name).mkdir(parents=True)
+    for number in range(count):
+      Image.new('RGB', (20 + number, 30), COLOURS[name]).save(root / name / f'{number}{suffix}')
+
+
+def config_for(root: pathlib.Path, **changes):
+  config = configs.base()
+  config.dataset = f'folder:{root}'
+  config.update(changes)
+  configs.check(config)
+  return config
+
+
+@pytest.mark.parametrize('test_folder', ['test', 'val'])
+def test_split_folders(tmp_path, test_folder):
+  fill(tmp_path / 'train', 4)
+  fill(tmp_path / test_folder, 2, suffix='.bmp')
+  config = config_for(tmp_path)
+  info = datasets.describe(config)
+  assert (info.num_classes, info.class_names, info.image_size) == (3, ('blue', 'green', 'red'), 32)
+  assert (info.augmentation, info.resident) == ('crop_flip', True)
+  assert datasets.resolve(config).model.num_classes == 3
+  for split, count in (('train', 4), ('test', 2)):
+    source = pipeline.open_split(config, info, split, mesh.make())
+    assert source.num_examples == 3 * count
+    for pixels, label in zip(source.resident['image'], source.resident['label'], strict=True):
+      assert tuple(pixels[16, 16].tolist()) == COLOURS[info.class_names[label]]
+
+
+def test_own_split_is_fixed_and_stratified(tmp_path):
+  fill(tmp_path, 10)
+  first, again, other = (folder.scan(tmp_path, seed).splits for seed in (0, 0, 1))
+  assert [len(first['train']), len(first['test'])] == [24, 6]
+  assert np.bincount(first['test'].labels).tolist() == [2, 2, 2]
+  assert not set(first['train'].paths) & set(first['test'].paths)
+  assert first['test'].paths == again['test'].paths
+  assert first['test'].paths != other['test'].paths
+
+
+def test_large_images_are_streamed_in_crops(tmp_path):
+  fill(tmp_path, 5)
+  info = datasets.describe(config_for(tmp_path, image_size=96))
+  assert (info.augmentation, info.resident) == ('random_resized', False)
+  info = datasets.describe(config_for(tmp_path, resident_megabytes=0))
+  assert (info.augmentation, info.resident) == ('crop_flip', False)
+  info = datasets.describe(config_for(tmp_path, augmentation='crop'))
+  assert (info.augmentation, info.resident) == ('crop', True)
+
+
+def test_streamed_equals_resident(tmp_path):
+  """Small images that do not fit on the device come through the other source, equal pixel for pixel."""
+  for name in COLOURS:
+    (tmp_path / name).mkdir()
+    for number in range(6):
+      noise = np.random.default_rng(number).integers(0, 256, (40, 50, 3), np.uint8)
+      Image.fromarray(noise).save(tmp_path / name / f'{number}.png')
+  batches = {}
+  for megabytes in (0, 1):
+    config = config_for(tmp_path, resident_megabytes=megabytes, batch_size=8, image_size=16)
+    source = pipeline.open_split(config, datasets.describe(config), 'train', mesh.make())
+    drawn = [
+      next(iter(source.train([(5, 1)])))[0] if megabytes else {k: v[0] for k, v in next(source.train([(5, 1)])).items()}
+    ]
+    batches[megabytes] = source.materialize(source.resident, drawn[0])
+    source.close()
+  for key in ('image', 'label', 'mask', 'index'):
+    np.testing.assert_array_equal(batches[0][key], batches[1][key])
+
+
+def test_wrong_folders(tmp_path):
+  with pytest.raises(UserError, match='does not exist'):
+    datasets.describe(config_for(tmp_path / 'nowhere'))
+  with pytest.raises(UserError, match='holds no images in class sub-folders'):
+    datasets.describe(config_for(tmp_path))
+  fill(tmp_path / 'one', 3, ['red'])
+  with pytest.raises(UserError, match="one class, 'red'"):
+    datasets.describe(config_for(tmp_path / 'one'))
+  fill(tmp_path / 'hole', 3)
+  (tmp_path / 'hole' / 'empty').mkdir()
+  with pytest.raises(UserError, match=r"\['empty'\].*hold no images"):
+    datasets.describe(config_for(tmp_path / 'hole'))
+  fill(tmp_path / 'new' / 'train', 3, ['red', 'blue'])
+  fill(tmp_path / 'new' / 'test', 3)
+  with pytest.raises(UserError, match=r"\['green'\].*no training images"):
+    datasets.describe(config_for(tmp_path / 'new'))
+
+
+@pytest.mark.parametrize('image_size', [16, 96])
+def test_unreadable_image_is_named(tmp_path, image_size):
+  fill(tmp_path, 3, suffix='.jpg')
+  for split in folder.scan(tmp_path, 0).splits.values():
+    broken = split.paths[0]
+    pathlib.Path(broken).write_bytes(pathlib.Path(broken).read_bytes()[:300])
+  config = config_for(tmp_path, image_size=image_size, batch_size=8)
+  with pytest.raises(UserError, match=r'\.jpg is not a readable image'):
+    for _ in pipeline.open_split(config, datasets.describe(config), 'train', mesh.make()).train([(0, 1)]):
+      pass
+
+
+def test_missing_class_in_the_test_folder_is_allowed(tmp_path):
+  fill(tmp_path / 'train', 3)
+  fill(tmp_path / 'test', 1, ['red'])
+  assert folder.scan(tmp_path, 0).splits['test'].labels.tolist() == [2]

@@ -1,0 +1,68 @@
+"""Families of configurations: one function per published training recipe, called by the files in `configs/`.
+
+Primary values only: what depends on others (the learning rate of a batch, the number of steps) is derived when training
+starts, so that an override on the command line changes everything that follows from it.
+"""
+
+import ml_collections
+
+from cmpe_jax import config as configs
+
+
+def resnet(dataset: str, depth: int, block: str) -> ml_collections.ConfigDict:
+  """CMPE-ResNet on CIFAR by the recipe of He et al. 2016, "Identity Mappings in Deep Residual Networks".
+
+  SGD with momentum 0.9, 200 epochs of batches of 128, learning rate 0.1, divided by 10 at half and at three quarters of
+  the run, weight decay 1e-4. Nesterov momentum is our choice.
+  """
+  config = configs.base()
+  config.dataset = dataset
+  config.model.update({'backbone': 'resnet', 'depth': depth, 'block': block})
+  return config
+
+
+def wide_resnet(dataset: str, depth: int, width: int) -> ml_collections.ConfigDict:
+  """CMPE-WRN on CIFAR by the recipe of Zagoruyko and Komodakis 2016, "Wide Residual Networks".
+
+  SGD with Nesterov momentum 0.9, 200 epochs of batches of 128, learning rate 0.1, times 0.2 at 30%, 60% and 80% of the
+  run, weight decay 5e-4.
+  """
+  config = configs.base()
+  config.dataset = dataset
+  config.model.update({'backbone': 'wide_resnet', 'depth': depth, 'width': width, 'block': 'basic'})
+  config.update({'weight_decay': 5e-4, 'decay_fractions': (0.3, 0.6, 0.8), 'decay_factor': 0.2})
+  return config
+
+
+def svhn(depth: int, width: int) -> ml_collections.ConfigDict:
+  """CMPE-WRN on SVHN (train and extra) by the recipe of Zagoruyko and Komodakis 2016.
+
+  160 epochs of batches of 128, learning rate 0.01, divided by 10 at epochs 80 and 120, dropout 0.4 inside the blocks,
+  no augmentation, pixels divided by 255.
+  """
+  config = wide_resnet('svhn_cropped', depth, width)
+  config.model.dropout = 0.4
+  config.update({'epochs': 160.0, 'learning_rate': 0.01, 'decay_fractions': (0.5, 0.75), 'decay_factor': 0.1})
+  return config
+
+
+def imagenet(depth: int, gate: str) -> ml_collections.ConfigDict:
+  """A ResNet v1.5 on ImageNet by the recipe of Goyal et al. 2017, "Accurate, Large Minibatch SGD".
+
+  90 epochs, learning rate 0.1 per 256 images of the batch after 5 epochs of warm-up, divided by 10 at 30, 60 and 80 of
+  90 epochs, weight decay 1e-4, last batch normalization of each branch started at 0. The batch of 1024 and bfloat16 are
+  our choice.
+  """
+  config = configs.base()
+  config.dataset = 'imagenet2012'
+  config.model.update({'backbone': 'imagenet_resnet', 'depth': depth, 'preact': False, 'zero_init': True, 'gate': gate})
+  config.update({
+    'dtype': 'bfloat16',
+    'batch_size': 1024,
+    'epochs': 90.0,
+    'learning_rate_batch_size': 256,
+    'warmup_epochs': 5.0,
+    'decay_fractions': (30 / 90, 60 / 90, 80 / 90),
+    'log_every_steps': 100,
+  })  # fmt: skip
+  return config

@@ -1,0 +1,10 @@
+"""Every key with its default, for own experiments: --config=configs/base.py --config.KEY=VALUE ...
+
+The keys and their meanings are in cmpe_jax/config.py. As it stands it trains CMPE-ResNet-164 on the digits.
+"""
+
+from cmpe_jax import config as configs
+
+
+def get_config():
+  return configs.base()

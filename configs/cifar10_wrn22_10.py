@@ -1,0 +1,18 @@
+"""CMPE-WRN-22-10 on CIFAR-10.
+
+Data      python -m cmpe_jax.data.prepare --dataset=cifar10
+Command   python -m cmpe_jax.main --config=configs/cifar10_wrn22_10.py
+Recipe    recipes.wide_resnet: Zagoruyko and Komodakis 2016
+Expected  test error in percent, as the paper reports it (arXiv 1807.08920); mixup: --config.mixup_alpha=1
+
+            --config.model.gate=   plain   mixup
+            none                    4.44       -
+            se                      4.09       -
+            pair_1x1 (default)      3.75    2.86
+"""
+
+from cmpe_jax import recipes
+
+
+def get_config():
+  return recipes.wide_resnet('cifar10', depth=22, width=10)

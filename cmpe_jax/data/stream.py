@@ -79,6 +79,8 @@ class Streamed:
     sent: collections.deque[Batch] = collections.deque()
     try:
       for batch in batches:
+        if self._processes:  # free the workers' shared memory at once: JAX may keep a CPU array where it is
+          batch = {key: np.array(part) for key, part in batch.items()}
         sent.append({key: put(part, own.rows, sharding, own.batch_size, leading) for key, part in batch.items()})
         if len(sent) > AHEAD:
           yield sent.popleft()

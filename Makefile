@@ -28,7 +28,7 @@ clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
 
 .venv/installed: requirements.txt .venv/pyvenv.cfg
-.venv/installed-test: requirements-test.txt requirements.txt .venv/pyvenv.cfg
+.venv/installed-test: requirements-test.txt requirements-prepare.txt requirements.txt .venv/pyvenv.cfg
 
 .venv/installed .venv/installed-test:
 	@echo 'installing $< into .venv (once, some minutes) ...'

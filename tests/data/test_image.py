@@ -23,7 +23,7 @@ def decoder(request, monkeypatch):
   if request.param == 'pillow':
     monkeypatch.setattr(image, '_fast', lambda: None)
   elif image._fast() is None:
-    pytest.skip('requirements-images.txt is not installed')
+    pytest.skip('nvImageCodec or OpenCV is not installed')
   return request.param
 
 
@@ -125,7 +125,7 @@ def test_broken_files_are_named(read, decoder):
 
 def test_decoders_agree(monkeypatch):
   if image._fast() is None:
-    pytest.skip('requirements-images.txt is not installed')
+    pytest.skip('nvImageCodec or OpenCV is not installed')
   generator = np.random.default_rng(0)
   smooth = Image.fromarray(generator.integers(0, 256, (12, 16, 3), np.uint8)).resize(
     (WIDTH, HEIGHT), Image.Resampling.BICUBIC

@@ -94,7 +94,7 @@ def _images(folder: pathlib.Path) -> list[str]:
   paths = []
   for parent, _, files in os.walk(folder, followlinks=True):
     paths += [
-      os.path.join(parent, name) for name in files if name[0] != '.' and pathlib.Path(name).suffix.lower() in suffixes
+      os.path.join(parent, name) for name in files if name[0] != '.' and os.path.splitext(name)[1].lower() in suffixes
     ]
   return sorted(paths)
 

@@ -23,7 +23,9 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def data_dir(given: str) -> pathlib.Path:
-  """The directory that holds the prepared datasets: `given`, or TFDS's default."""
+  """The directory that holds the prepared datasets: `given`, or TFDS's default. Raises `UserError` for a bucket."""
+  if '://' in given:
+    raise UserError(f'data_dir={given!r} cannot be read by index. Mount the bucket, and give the path of the mount.')
   return pathlib.Path(given or tfds.core.constants.DATA_DIR).expanduser()
 
 

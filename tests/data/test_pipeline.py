@@ -25,8 +25,7 @@ def data_dir(tmp_path_factory) -> pathlib.Path:
 
 def config_for(data_dir: pathlib.Path, **changes):
   config = configs.base()
-  config.data_dir = str(data_dir)
-  config.update(changes)
+  config.update({'data_dir': str(data_dir)} | changes)
   configs.check(config)
   return config
 
@@ -174,11 +173,12 @@ def test_missing_data_name_the_command(tmp_path):
     ({'dataset': 'mnist'}, "'cifar10'.*'folder:PATH'"),
     ({'dataset': 'cifar10', 'image_size': 64}, 'image_size=64.*32x32'),
     ({'dataset': 'cifar10', 'stored_side': 256}, 'stored_side=256'),
+    ({'dataset': 'cifar10', 'data_dir': 'gs://bucket/data'}, 'data_dir=.*Mount'),
   ],
 )
 def test_wrong_datasets(tmp_path, changes, message):
   with pytest.raises(UserError, match=message):
-    datasets.describe(config_for(tmp_path, **changes))
+    datasets.describe(config_for(**({'data_dir': tmp_path} | changes)))
 
 
 def test_resolve(tmp_path):

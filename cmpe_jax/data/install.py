@@ -85,8 +85,7 @@ def _write_digits(staging: pathlib.Path) -> None:
   """Silently: this happens by itself, in a second, when somebody trains for the first time."""
   tfds.disable_progress_bar()
   try:
-    with contextlib.redirect_stdout(io.StringIO()):
-      digits.Digits(data_dir=staging, file_format='array_record').download_and_prepare()
+    digits.Digits(data_dir=staging, file_format='array_record').download_and_prepare()
   finally:
     tfds.enable_progress_bar()
 
@@ -142,7 +141,8 @@ def _install(name: str, root: pathlib.Path, build: Callable[[pathlib.Path], None
     staging = root / f'incomplete.{name}'
     shutil.rmtree(staging, ignore_errors=True)
     try:
-      build(staging)
+      with contextlib.redirect_stdout(io.StringIO()):  # TFDS would say that it is done, before the check
+        build(staging)
       (version,) = staging.joinpath(name).iterdir()
       root.joinpath(name).mkdir(exist_ok=True)
       target = root / name / version.name

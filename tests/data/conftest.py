@@ -4,9 +4,48 @@ import io
 import pathlib
 import tarfile
 
+import jax
+import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
+
+from cmpe_jax import config as configs
+from cmpe_jax.data import datasets, pipeline
+
+
+@pytest.fixture
+def config_for():
+  """config_for(data_dir, **changes): a checked configuration."""
+
+  def make(data_dir: pathlib.Path, **changes) -> ml_collections.ConfigDict:
+    config = configs.base()
+    config.update({'data_dir': str(data_dir)} | changes)
+    configs.check(config)
+    return config
+
+  return make
+
+
+@pytest.fixture
+def small_mesh():
+  """small_mesh(devices): the first so many devices."""
+
+  def make(devices: int) -> jax.sharding.Mesh:
+    return jax.make_mesh((devices,), ('data',), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices])
+
+  return make
+
+
+@pytest.fixture
+def open_split(config_for, small_mesh):
+  """open_split(data_dir, split, devices, **changes): a source."""
+
+  def make(data_dir: pathlib.Path, split: str = 'train', devices: int = 1, **changes):
+    config = config_for(data_dir, **changes)
+    return pipeline.open_split(config, datasets.describe(config), split, small_mesh(devices))
+
+  return make
 
 
 def pixels(count: int, seed: int, height: int = 32, width: int = 32) -> np.ndarray:

@@ -16,6 +16,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 from cmpe_jax import config as configs
 from cmpe_jax import mesh as meshes
 from cmpe_jax import optimizer as optimizers
+from cmpe_jax import processes
 from cmpe_jax import state as states
 from cmpe_jax.errors import UserError, check_choice
 from cmpe_jax.state import TrainState
@@ -40,7 +41,7 @@ class Checkpoints:
     """
     self.directory = epath.Path(workdir).expanduser().absolute() / 'checkpoints'
     if keep_newest:
-      _prepare(self.directory)
+      processes.together('workdir', lambda: _prepare(self.directory))
     elif not self.directory.exists():
       raise UserError(f'workdir={workdir!r} has no checkpoints: give the --workdir of a training run.')
     options = ocp.CheckpointManagerOptions(
@@ -201,7 +202,7 @@ def write_initial(workdir: str, config: ml_collections.ConfigDict, variables: di
 
 
 def _prepare(directory: epath.Path) -> None:
-  """Makes the directory and removes what a killed process left half written."""
+  """Makes the directory and removes what a killed process left half written. Only the first process does."""
   if jax.process_index():
     return
   try:

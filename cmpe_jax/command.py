@@ -11,7 +11,9 @@ from ml_collections.config_flags import config_flags
 
 from cmpe_jax.errors import Interrupted, UserError
 
-DONE, OTHER, WRONG, RESUMABLE = 0, 1, 2, 75
+DONE, WRONG, RESUMABLE = 0, 2, 75
+MEMORY = "Lower batch_size, raise accumulate_steps, use dtype='bfloat16', or more devices."
+AGAIN = 'The same command goes on from the last checkpoint.'
 
 
 def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
@@ -27,17 +29,19 @@ def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
   except Interrupted as error:
     return _end(RESUMABLE, str(error))
   except KeyboardInterrupt:
-    return _end(RESUMABLE, 'interrupted; the same command goes on from the last checkpoint.')
+    return _end(RESUMABLE, f'interrupted. {AGAIN}')
   except RuntimeError as error:
-    if 'RESOURCE_EXHAUSTED' not in str(error):
-      raise
     first = str(error).splitlines()[0]
-    return _end(
-      WRONG,
-      f'error: the device is out of memory ({first}). Lower batch_size, raise accumulate_steps, use '
-      "dtype='bfloat16', or more devices.",
-    )
+    if 'RESOURCE_EXHAUSTED' in str(error):
+      return _end(WRONG, f'error: the device is out of memory ({first}). {MEMORY}')
+    if type(error).__name__ == 'JaxRuntimeError' and _is_one_of_several():
+      return _end(RESUMABLE, f'a computation over all processes failed, as when one of them ends ({first}). {AGAIN}')
+    raise
   return DONE
+
+
+def _is_one_of_several() -> bool:
+  return sys.modules['jax'].process_count() > 1
 
 
 def parse(argv: list[str]) -> None:

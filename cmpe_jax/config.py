@@ -51,7 +51,9 @@ def base() -> ml_collections.ConfigDict:
   config.augmentation = ''  # 'none', 'crop', 'crop_flip', 'random_resized'; '': the dataset's
   config.stored_side = 0  # imagenet2012: shorter side of the images stored by data.prepare --shorter_side; 0: originals
   config.resident_megabytes = 2048  # small decoded datasets up to this size lie on the device as a whole
-  config.input_threads = 0  # that read larger ones, in each reading process; 0: one per core, at most 16 (one with input_processes)
+  config.input_threads = (
+    0  # that read larger ones, in each reading process; 0: one per core, at most 16 (one with input_processes)
+  )
   config.input_processes = 0  # processes that read them; 0: threads of the training process
 
   config.model = model()
@@ -59,6 +61,7 @@ def base() -> ml_collections.ConfigDict:
 
   config.batch_size = 128  # global
   config.accumulate_steps = 1  # micro-batches a step; each has its own batch normalization statistics
+  config.bn_group_size = 0  # examples that share batch normalization statistics; 0: the global (micro-)batch
   config.eval_batch_size = 0  # global; 0: batch_size
   config.epochs = 200.0
   config.learning_rate = 0.1
@@ -109,7 +112,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   for key in ('batch_size', 'accumulate_steps', 'steps_per_call', 'log_every_steps', 'keep_checkpoints'):
     check_range(key, config[key], low=1)
   for key in (
-    'image_size', 'eval_batch_size', 'epochs', 'learning_rate', 'learning_rate_batch_size', 'warmup_epochs', 'weight_decay', 'grad_clip_norm', 'mixup_alpha',
+    'image_size', 'bn_group_size', 'eval_batch_size', 'epochs', 'learning_rate', 'learning_rate_batch_size', 'warmup_epochs', 'weight_decay', 'grad_clip_norm', 'mixup_alpha',
     'eval_every_steps', 'checkpoint_every_steps', 'decay_factor', 'seed', 'split_seed', 'resident_megabytes', 'stored_side', 'input_threads', 'input_processes',
   ):  # fmt: skip
     check_range(key, config[key], low=0)

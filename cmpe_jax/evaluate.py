@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from cmpe_jax import config as configs
 from cmpe_jax import mesh as meshes
-from cmpe_jax import metrics, models, step
+from cmpe_jax import metrics, models, processes, step
 from cmpe_jax.checkpoint import Checkpoints, check_config
 from cmpe_jax.data import datasets, pipeline
 
@@ -52,21 +52,20 @@ def run(config: ml_collections.ConfigDict, workdir: str, which: str) -> dict[str
   Raises:
     UserError: no such checkpoint, a checkpoint of another model, missing data.
   """
-  configs.check(config)
   began = time.perf_counter()
-  checkpoints = Checkpoints(workdir)
+  checkpoints = processes.together('workdir', lambda: Checkpoints(workdir))
   try:
-    chosen = checkpoints.choose(which)
+    chosen = processes.together('checkpoint', lambda: checkpoints.choose(which))
     saved = checkpoints.config(chosen)
-    config, mesh = datasets.resolve(config), meshes.make()
-    check_config(config, saved, chosen, model_only=True)
-    model, info = models.build(config.model, dtype=config.dtype), datasets.describe(config)
-    evaluator = Evaluator(config, model, info, 'test', mesh)
+    mesh = meshes.make()
+    evaluator = processes.together('configuration and data', lambda: _open(config, saved, chosen, mesh))
+    processes.check_same({'checkpoint': chosen})
     values: dict[str, float] = {}
     for name, averaged in (('eval', False), ('eval_ema', True)):
       if not averaged or saved.ema_decay:
         variables = meshes.replicate(jax.device_get(checkpoints.variables(chosen, averaged)), mesh)
         values |= {f'{name}/{key}': value for key, value in evaluator(variables).items()}
+    processes.barrier('end')
   finally:
     checkpoints.close()
   metrics.say(metrics.table({
@@ -75,6 +74,13 @@ def run(config: ml_collections.ConfigDict, workdir: str, which: str) -> dict[str
     'time': f'{time.perf_counter() - began:.1f} s',
   }))  # fmt: skip
   return values
+
+
+def _open(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict, chosen: int, mesh: Mesh) -> Evaluator:
+  configs.check(config)
+  config = datasets.resolve(config)
+  check_config(config, saved, chosen, model_only=True)
+  return Evaluator(config, models.build(config.model, config.dtype), datasets.describe(config), 'test', mesh)
 
 
 def describe(values: dict[str, float]) -> dict[str, str]:

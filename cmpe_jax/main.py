@@ -15,6 +15,9 @@ CONFIG = command.config_flag()
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is written; default: runs/<config name>.')
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval'], 'Train (or go on), or evaluate on the test split.')
 CHECKPOINT = flags.DEFINE_enum('checkpoint', 'best', ['best', 'newest'], 'Which checkpoint --mode=eval takes.')
+COORDINATOR = flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0, if several processes train.')
+PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many; TPU slices and Slurm steps need none of the three.')
+PROCESS = flags.DEFINE_integer('process_id', None, 'Which one this is, from 0.')
 PROFILE = flags.DEFINE_string('profile', None, 'FIRST:LAST, steps to trace into WORKDIR/profile.')
 
 
@@ -29,7 +32,10 @@ def main() -> None:
   compile_cache()
   import jax
 
+  from cmpe_jax import processes
+
   jax.config.update('jax_enable_x64', CONFIG.value.dtype == 'float64')
+  processes.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
   if MODE.value == 'train':
     from cmpe_jax import profiler, train
 

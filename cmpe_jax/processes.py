@@ -1,49 +1,232 @@
-"""Stopping from outside, so that a run can go on later."""
+"""Several processes that train together: their start, what they agree on, and how they end.
 
+Every wait has a name and a time limit. A process that dies takes the others down within `HEARTBEAT` seconds, with
+exit code 75: the same command on all of them goes on from the last checkpoint.
+"""
+
+import ctypes
+import glob
+import importlib.util
+import itertools
+import json
 import os
+import secrets
 import signal
+import zlib
+from collections.abc import Callable
 from types import FrameType
+from typing import Any, TypeVar
 
 import jax
-from jax.experimental import multihost_utils
+import numpy as np
+from etils import epath
 
+from cmpe_jax.errors import Interrupted, UserError
+
+T = TypeVar('T')
+HEARTBEAT = 20  # seconds without a sign of life after which a process counts as dead
+PATIENCE = 300  # seconds that a process waits for the others at a barrier
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LOST = (
+  b'lost contact with another process: it has died, or its machine has. This one ends too (exit code 75); '
+  b'the same command goes on from the last checkpoint.\n'
+)
+_turn = itertools.count()  # every process passes the same barriers in the same order
+
+
+def start(address: str | None, processes: int | None, process: int | None, patience: int = PATIENCE) -> None:
+  """Joins the processes: those of the three arguments, or of the TPU slice or Slurm step that this one is part of.
+
+  Must come before JAX looks for devices. Does nothing where there is one process.
+
+  Args:
+    address: 'HOST:PORT' of process 0, the same in all processes.
+    processes: how many there are.
+    process: which one this is, from 0.
+    patience: seconds to wait for all of them.
+
+  Raises:
+    UserError: some, but not all, of the three are given, or they do not fit.
+    Interrupted: not all of them came in time.
+  """
+  given: dict[str, Any] = {'coordinator_address': address, 'num_processes': processes, 'process_id': process}
+  missing = [f'--{name}' for name, value in given.items() if value is None]
+  if 0 < len(missing) < 3:
+    raise UserError(f'{" and ".join(missing)} is missing: the three flags of a distributed start belong together.')
+  if missing and not _is_in_cluster():
+    return
+  if not missing:
+    _check(str(address), int(processes or 0), int(process or 0))
+    given['cluster_detection_method'] = 'deactivate'
+  _end_when_alone()
+  jax.config.update('jax_enable_preemption_service', False)  # it cannot be told of SIGINT; `Stop` takes its place
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  try:
+    jax.distributed.initialize(
+      **given,
+      initialization_timeout=patience,
+      heartbeat_timeout_seconds=HEARTBEAT,
+      shutdown_timeout_seconds=HEARTBEAT,
+    )
+  except RuntimeError as error:
+    text = str(error).splitlines()[0]
+    raise Interrupted(f'not all processes came to the start within {patience} s ({text}).') from error
+
+
+def _check(address: str, processes: int, process: int) -> None:
+  host, _, port = address.rpartition(':')
+  if not host or not port.isdecimal():
+    raise UserError(f'--coordinator_address={address} is not HOST:PORT: give the address of process 0.')
+  if not 0 <= process < processes:
+    raise UserError(f'--process_id={process} does not fit --num_processes={processes}: count from 0.')
+
+
+def _is_in_cluster() -> bool:
+  """Whether JAX can find the other processes itself: a Slurm step of several tasks, or a machine with TPU chips."""
+  if 'SLURM_STEP_NODELIST' in os.environ and int(os.environ.get('SLURM_NTASKS', '1')) > 1:
+    return True
+  has_chips = glob.glob('/dev/accel[0-9]*') or glob.glob('/dev/vfio/[0-9]*')
+  return bool(has_chips and importlib.util.find_spec('libtpu'))
+
+
+def _end_when_alone() -> None:
+  """JAX aborts a process whose peers are gone. Turns that abort into a sentence and exit code 75."""
+
+  def ended(number: int) -> None:
+    os.write(2, LOST)
+    os._exit(75)
+
+  _end_when_alone.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(ended)  # type: ignore[attr-defined]  # kept alive
+  ctypes.CDLL(None).signal(signal.SIGABRT, _end_when_alone.handler)  # type: ignore[attr-defined]
+
+
+def _client() -> Any:
+  from jax._src import distributed  # JAX has no public way to its key-value store and barriers
+
+  return distributed.global_state.client
+
+
+def barrier(name: str, seconds: float = PATIENCE) -> None:
+  """Waits until all processes are here. Raises `Interrupted`, naming those that are not, after `seconds`."""
+  if jax.process_count() == 1:
+    return
+  client, place = _client(), f'cmpe_jax/{next(_turn)}/{name}'
+  client.key_value_set(f'{place}/{jax.process_index()}', 'here')
+  try:
+    client.wait_at_barrier(place, round(1000 * seconds))
+  except RuntimeError as error:
+    here = {int(key.rsplit('/', 1)[1]) for key, _ in client.key_value_dir_get(place)}
+    missing = sorted(set(range(jax.process_count())) - here)
+    raise Interrupted(
+      f'process {", ".join(map(str, missing)) or "unknown"} did not come to the barrier {name!r} within {seconds:g} s.'
+    ) from error
+
+
+def share(name: str, value: Any) -> list[Any]:
+  """The value (anything that JSON holds) that each process gives, in the order of the processes."""
+  if jax.process_count() == 1:
+    return [value]
+  client, place = _client(), f'cmpe_jax/{next(_turn)}/{name}'
+  client.key_value_set(f'{place}/{jax.process_index()}', json.dumps(value))
+  barrier(name)
+  return [json.loads(client.blocking_key_value_get(f'{place}/{i}', 10_000)) for i in range(jax.process_count())]
+
+
+def together(name: str, action: Callable[[], T]) -> T:
+  """`action()` in every process. A `UserError` in one of them is raised in all, with the number of the process."""
+  if jax.process_count() == 1:
+    return action()
+  result, failed = None, ''
+  try:
+    result = action()
+  except UserError as error:
+    failed = str(error)
+  for process, message in enumerate(share(name, failed)):
+    if message:
+      raise UserError(f'process {process}: {message}')
+  return result  # type: ignore[return-value]
+
+
+def check_same(facts: dict[str, Any]) -> None:
+  """Raises `UserError`, naming the fact and the processes, unless all processes give the same facts."""
+  said = share('same facts', facts)
+  for name, first in said[0].items():
+    for process, others in enumerate(said):
+      if others[name] != first:
+        raise UserError(
+          f'process {process} has another {name} than process 0 ({others[name]} against {first}): start all '
+          'processes with the same command, the same data and one workdir that all of them see.'
+        )
+
+
+def workdir_mark(workdir: str) -> str:
+  """A random mark that process 0 writes into the workdir, as this process reads it: equal if all see one place."""
+  path = epath.Path(workdir).expanduser() / '.started'
+  if jax.process_index() == 0:
+    path.write_text(secrets.token_hex(8))
+  barrier('workdir')
+  return path.read_text() if path.exists() else 'not there'
+
+
+def data_mark(source: Any) -> str:
+  """The size of a split and, where it lies on the device, a checksum of it."""
+  mark = 0
+  for array in jax.tree.leaves(source.resident):
+    mark = zlib.crc32(np.asarray(array.addressable_shards[0].data).tobytes(), mark)
+  return f'{source.num_examples} examples, {mark:08x}'
 
 
 class Stop:
   """Turns SIGTERM and SIGINT into a question that the loop asks after each call; a second signal ends at once.
 
-  With several processes all of them get the same answer at the same call, whichever was told to stop: the notice
-  travels through JAX's preemption service, which listens to SIGTERM by itself.
+  With several processes all get the same answer at the same call, whichever was told to stop: it publishes a call
+  some way ahead. The processes are never that far apart, because each waits for the results of the call
+  three before, which needs all of them, so each reads the notice before it comes to that call.
   """
+
+  AHEAD = 8
 
   def __init__(self):
     self._told = False
     self._asked = 0
-    self._several = jax.process_count() > 1
+    self._at: int | None = None
     self._before = {number: signal.getsignal(number) for number in SIGNALS}
 
   def __enter__(self) -> 'Stop':
-    for number in (signal.SIGINT,) if self._several else SIGNALS:
+    for number in SIGNALS:
       signal.signal(number, self._tell)
     return self
 
   def __exit__(self, *error: object) -> None:
-    for number in (signal.SIGINT,) if self._several else SIGNALS:
+    for number in SIGNALS:
       signal.signal(number, self._before[number])
 
   def _tell(self, number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)
-    if self._several:
-      os.kill(os.getpid(), signal.SIGTERM)
     self._told = True
 
   def __call__(self) -> bool:
     """Whether to save and stop now. Every process must ask after every call to the device."""
+    if jax.process_count() == 1:
+      return self._told
     self._asked += 1
-    return multihost_utils.reached_preemption_sync_point(self._asked) if self._several else self._told
+    if self._at is None:
+      self._at = self._read(_client())
+    return self._at is not None and self._asked >= self._at
+
+  def _read(self, client: Any) -> int | None:
+    """The call at which all stop, if one of them was told to."""
+    if self._told:
+      try:
+        client.key_value_set('cmpe_jax/stop', str(self._asked + self.AHEAD))
+      except RuntimeError:  # another process was first
+        return int(client.blocking_key_value_get('cmpe_jax/stop', 10_000))
+    try:
+      return int(client.key_value_try_get('cmpe_jax/stop'))
+    except RuntimeError:  # nobody was told
+      return None
 
 
 def first_says(value: bool) -> bool:
   """The first process's answer, in all of them."""
-  return bool(multihost_utils.broadcast_one_to_all(value)) if jax.process_count() > 1 else value
+  return bool(share('first says', value)[0])

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from cmpe_jax import config as configs
-from cmpe_jax import events, metrics, models, step
+from cmpe_jax import events, metrics, models, processes, step
 from cmpe_jax import mesh as meshes
 from cmpe_jax import optimizer as optimizers
 from cmpe_jax import state as states
@@ -17,7 +17,7 @@ from cmpe_jax.checkpoint import Checkpoints, check_config
 from cmpe_jax.data import datasets, pipeline
 from cmpe_jax.errors import Interrupted, UserError
 from cmpe_jax.evaluate import Evaluator, describe
-from cmpe_jax.processes import Stop, first_says
+from cmpe_jax.processes import Stop
 from cmpe_jax.profiler import Profiler
 from cmpe_jax.state import TrainState
 
@@ -26,28 +26,40 @@ class Trainer:
   """Everything that one run needs, opened before anything is compiled, so that wrong inputs show at once."""
 
   def __init__(self, config: ml_collections.ConfigDict, workdir: str, profile: tuple[int, int] | None = None):
-    """Reads data and configuration, opens the workdir. `profile`: first and last step to trace.
+    """Reads configuration and data. `profile`: first and last step to trace.
 
     Raises:
-      UserError: anything in the configuration, the data or the workdir that cannot work.
+      UserError: anything in the configuration or the data that cannot work.
     """
     configs.check(config)
     self.config = config = datasets.resolve(config)
     self.workdir, self.profile = workdir, profile
     self.mesh, self.info = meshes.make(), datasets.describe(config)
     meshes.check_batch(self.mesh, config.batch_size, config.accumulate_steps)
-    self.model = models.build(config.model, dtype=config.dtype)
+    self.model = models.build(config.model, config.dtype, config.bn_group_size)
     self.source = pipeline.open_split(config, self.info, 'train', self.mesh)
     self.plan = events.plan(config, self.source.num_examples)
     self.rate = optimizers.schedule(config, self.plan.total)
     self.optimizer = optimizers.make(config, self.rate)
     self.evaluator = self._evaluator('validation' if config.validation else 'test')
-    self.checkpoints = Checkpoints(workdir, config.keep_checkpoints, scored=config.validation > 0)
     train_step = step.make_train(config, self.model, self.info, self.optimizer, self.rate)
     self.call = step.compile_train(train_step, self.source, self.mesh)
     self.compiled: set[int] = set()
     self.clock, self.late, self.means = metrics.Clock(), metrics.Late(), metrics.Means()
     self.logged = 0
+
+  def open(self) -> None:
+    """Opens the workdir for writing. Several processes check that they see the same one, data and configuration."""
+    scored = self.config.validation > 0
+    self.checkpoints = Checkpoints(self.workdir, self.config.keep_checkpoints, scored)
+    if jax.process_count() > 1:
+      processes.check_same(
+        {
+          **{f'config.{key}': value for key, value in configs.flatten(self.config).items() if key != 'data_dir'},
+          'workdir': processes.workdir_mark(self.workdir),
+          'training split': processes.data_mark(self.source),
+        }
+      )
 
   def _evaluator(self, split: str) -> Evaluator:
     return Evaluator(self.config, self.model, self.info, split, self.mesh)
@@ -133,8 +145,11 @@ class Trainer:
   def _diverged(self, done: int) -> str:
     """The message for a step whose loss or gradient is not finite, with its examples."""
     (drawn,) = self.source.train([(done - 1, 1)])
-    batch = self.source.materialize(self.source.resident, jax.tree.map(lambda x: x[0], drawn))
-    rows = np.concatenate([np.asarray(shard.data).reshape(-1) for shard in batch['index'].addressable_shards])
+    find = jax.jit(
+      lambda resident, drawn: self.source.materialize(resident, jax.tree.map(lambda x: x[0], drawn))['index'],
+      out_shardings=meshes.replicated(self.mesh),
+    )
+    rows = np.asarray(find(self.source.resident, drawn))
     return (
       f'the loss or its gradient is not finite at step {done}; this batch holds the training examples '
       f'{sorted(set(rows.tolist()))}. Lower learning_rate={self.config.learning_rate:g} or set grad_clip_norm; '
@@ -175,7 +190,7 @@ class Trainer:
     """
     prefix = 'test/' if self.config.validation else 'eval'
     values = self.writer.find(self.plan.total, prefix)
-    if first_says(not values):
+    if processes.first_says(not values):
       chosen = self.checkpoints.choose('best')
       averaged = self.config.ema_decay > 0
       variables = meshes.replicate(jax.device_get(self.checkpoints.variables(chosen, averaged)), self.mesh)
@@ -198,7 +213,8 @@ def run(config: ml_collections.ConfigDict, workdir: str, profile: tuple[int, int
   """
   began = time.perf_counter()
   with Stop() as stop:
-    trainer = Trainer(config, workdir, profile)
+    trainer = processes.together('configuration and data', lambda: Trainer(config, workdir, profile))
+    trainer.open()
     try:
       state, start = trainer.start()
       if start >= trainer.plan.total:
@@ -209,6 +225,7 @@ def run(config: ml_collections.ConfigDict, workdir: str, profile: tuple[int, int
       values = trainer.results()
       trainer.writer.close()
       chosen = trainer.checkpoints.choose('best')
+      processes.barrier('end')
     finally:
       trainer.checkpoints.close()
   metrics.say('\n' + metrics.table(describe(values) | {

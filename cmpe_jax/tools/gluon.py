@@ -22,7 +22,11 @@ DTYPES = {0: np.float32, 1: np.float64, 2: np.float16}
 # Our module -> theirs, inside a block, by gate where they differ.
 GATE_NAMES = {
   'se': {'squeeze': 'net_se_conv.1', 'excite': 'net_se_conv.3'},
-  'double_fc': {'squeeze_residual': 'net_se_input_conv.1', 'squeeze_identity': 'net_se_input_x.1', 'excite': 'net_se.0'},
+  'double_fc': {
+    'squeeze_residual': 'net_se_input_conv.1',
+    'squeeze_identity': 'net_se_input_x.1',
+    'excite': 'net_se.0',
+  },
   'map': {'map_conv': 'Multi_Map.0', 'map_bn': 'Multi_Map.1', 'squeeze': 'net_SE.1', 'excite': 'net_SE.2'},
 }
 LEAF_NAMES = {'kernel': 'weight', 'scale': 'gamma', 'bias': 'beta', 'mean': 'running_mean', 'var': 'running_var'}
@@ -36,7 +40,9 @@ class _Reader:
     try:
       self.data = path.read_bytes()
     except OSError as error:
-      raise UserError(f'cannot read the parameter file {path}: {error.strerror}. Give the path of a .params file.') from None
+      raise UserError(
+        f'cannot read the parameter file {path}: {error.strerror}. Give the path of a .params file.'
+      ) from None
     self.offset = 0
 
   def take(self, size: int) -> bytes:
@@ -54,7 +60,9 @@ class _Reader:
   def array(self) -> np.ndarray:
     version, storage, ndim = self.fields('Iii')
     if version not in ARRAY_VERSIONS or storage != 0 or not 0 <= ndim <= 8:
-      raise UserError(f'{self.path}: array at byte {self.offset} is not a dense array of a known version ({version:#x}).')
+      raise UserError(
+        f'{self.path}: array at byte {self.offset} is not a dense array of a known version ({version:#x}).'
+      )
     shape = self.fields(f'{ndim}q')
     _, _, kind = self.fields('iii')
     if kind not in DTYPES:
@@ -94,17 +102,23 @@ def from_gluon(path: str, model_config) -> dict:
   if not config.num_classes and 'output.bias' in arrays:
     config.num_classes = len(arrays['output.bias'])
   if config.backbone == 'imagenet_resnet' or config.gate_bias:
-    raise UserError("the authors' files hold 32x32 ResNets and Wide ResNets without gate biases: give such a config.model.")
+    raise UserError(
+      "the authors' files hold 32x32 ResNets and Wide ResNets without gate biases: give such a config.model."
+    )
   template = models.init(models.build(config), jax.random.key(0), image_size=32)
   leaves, structure = jax.tree_util.tree_flatten_with_path(template)
   wanted = {gluon_name([part.key for part in path][1:], config): leaf for path, leaf in leaves}
   frozen = {'features.0.gamma', 'features.0.beta'}
   missing, unmatched = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted) - frozen)
   if missing or unmatched:
-    listed = [f'  - {name} (missing in the file)' for name in missing] + [f'  + {name} (unmatched)' for name in unmatched]
+    listed = [f'  - {name} (missing in the file)' for name in missing] + [
+      f'  + {name} (unmatched)' for name in unmatched
+    ]
     raise UserError(f'{path} does not hold the network of this config.model:\n' + '\n'.join(listed))
   if np.any(arrays.get('features.0.beta', 0)):
-    raise UserError(f'{path}: features.0.beta is not zero, but the input normalization has no bias. Is this the right file?')
+    raise UserError(
+      f'{path}: features.0.beta is not zero, but the input normalization has no bias. Is this the right file?'
+    )
   values = [_to_ours(path, name, arrays[name], leaf) for name, leaf in wanted.items()]
   return jax.tree_util.tree_unflatten(structure, values)
 
@@ -133,5 +147,7 @@ def _to_ours(path: str, name: str, theirs: np.ndarray, leaf: np.ndarray) -> np.n
     theirs = theirs[:, :, 0, 0]
   value = {4: lambda a: a.transpose(2, 3, 1, 0), 2: lambda a: a.T}.get(theirs.ndim, lambda a: a)(theirs)
   if value.shape != leaf.shape:
-    raise UserError(f'{path}: {name} has shape {theirs.shape}, which does not give the {leaf.shape} of this config.model.')
+    raise UserError(
+      f'{path}: {name} has shape {theirs.shape}, which does not give the {leaf.shape} of this config.model.'
+    )
   return np.ascontiguousarray(value, np.float32)

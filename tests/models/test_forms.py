@@ -1,0 +1,177 @@
+"""The exact form against the paper's plain form: outputs, gradients and statistics of every gate in every block."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from cmpe_jax.config import GATES
+from cmpe_jax.models import FORMS, blocks, descriptors, gates, layers
+from cmpe_jax.models import inner_imaging as imaging
+
+STRIDES = {'identity': 1, 'project': 1, 'stride': 2}
+
+
+def random_tree(shapes, seed):
+  """Values away from the initial ones, so that nothing hides behind a zero or a one."""
+  leaves, structure = jax.tree.flatten(shapes)
+  rng = np.random.default_rng(seed)
+  return structure.unflatten(
+    [jnp.asarray(rng.uniform(0.2, 0.9, leaf.shape) * rng.choice([-1, 1], leaf.shape)) for leaf in leaves]
+  )
+
+
+def make_block(kind, gate, form, dtype, shortcut, group_size=0, train=True):
+  descriptor, filter_maps = FORMS[form]
+  make_gate = gates.GATES[gate]
+  if make_gate is not None:
+    make_gate = functools.partial(make_gate, filter_maps=filter_maps, columns=8, group_size=group_size)
+  return blocks.BLOCKS[kind](
+    base_width=32,
+    channels=32 * blocks.expansion(kind[0]),
+    strides=STRIDES[shortcut],
+    project=shortcut != 'identity',
+    conv=functools.partial(layers.Conv, dtype=dtype, descriptors=descriptor),
+    norm=functools.partial(layers.BatchNorm, train=train, dtype=dtype, group_size=group_size),
+    gate=make_gate,
+    descriptors=descriptor,
+    train=train,
+  )
+
+
+def run(kind, gate, form, dtype, shortcut, group_size=0, batch=8, seed=7):
+  """Loss, output, new statistics and gradients of a block fed as a net would, jitted."""
+  channels = 32 * blocks.expansion(kind[0]) if shortcut == 'identity' else 16
+  rng = np.random.default_rng(seed)
+  x = jnp.asarray(rng.normal(0.3, 1, (batch, 7, 6, channels)).astype(np.float32), dtype)
+  carries = form == 'exact' and kind[1] and shortcut == 'identity'
+  block = make_block(kind, gate, form, dtype, shortcut, group_size)
+  shapes = jax.eval_shape(lambda k, x: block.init(k, x), jax.random.key(0), x)
+  params = jax.tree.map(lambda a: a.astype(dtype), random_tree(shapes['params'], 1))
+  stats = jax.tree.map(lambda a: jnp.abs(a).astype(dtype), random_tree(shapes['batch_stats'], 2))
+
+  def loss(params, x):
+    carried = x.mean((1, 2)) if carries else None
+    (y, _), updated = block.apply({'params': params, 'batch_stats': stats}, x, carried, mutable=['batch_stats'])
+    weights = jnp.sin(jnp.arange(y.size, dtype=dtype)).reshape(y.shape)
+    return (weights * y).sum(), (y, updated)
+
+  infer = make_block(kind, gate, form, dtype, shortcut, train=False)
+  compute = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+  return jax.jit(lambda p, x: (compute(p, x), infer.apply({'params': p, 'batch_stats': stats}, x)[0]))(params, x)
+
+
+def combinations():
+  """Every gate in every block with every shortcut; a third of them, in which all pairs occur, are not slow."""
+  for i, gate in enumerate(gate for gate in GATES if gate != 'none'):
+    for j, kind in enumerate(blocks.BLOCKS):
+      for k, shortcut in enumerate(STRIDES):
+        marks = [] if (i + j + k) % 3 == 0 else [pytest.mark.slow]
+        name = f'{gate}-{"pre" if kind[1] else "post"}_{kind[0]}-{shortcut}'
+        yield pytest.param(kind, gate, shortcut, id=name, marks=marks)
+
+
+@pytest.mark.parametrize(('kind', 'gate', 'shortcut'), list(combinations()))
+def test_exact_equals_plain_in_float64(kind, gate, shortcut):
+  with jax.enable_x64(True):
+    plain, exact = (run(kind, gate, form, jnp.float64, shortcut) for form in ('plain', 'exact'))
+  chex.assert_trees_all_close(exact, plain, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize('gate', ['pair_1x1', 'folded_3x3'])
+def test_exact_equals_plain_in_groups(gate):
+  with jax.enable_x64(True):
+    plain, exact = (
+      run(('basic', True), gate, form, jnp.float64, 'stride', group_size=2) for form in ('plain', 'exact')
+    )
+    whole = run(('basic', True), gate, 'exact', jnp.float64, 'stride')
+  chex.assert_trees_all_close(exact, plain, atol=1e-9, rtol=1e-9)
+  assert abs(exact[0][0][0] - whole[0][0][0]) > 1e-3  # groups do change the numbers
+
+
+def test_exact_is_the_same_on_eight_devices():
+  mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
+  with jax.enable_x64(True):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 6, 6, 128)))
+    block = make_block(('bottleneck', True), 'pair_2x1', 'exact', jnp.float64, 'identity')
+    variables = block.init(jax.random.key(0), x)
+    step = jax.jit(lambda x: block.apply(variables, x, x.mean((1, 2)), mutable=['batch_stats']))
+    one, eight = step(x), step(jax.device_put(x, NamedSharding(mesh, PartitionSpec('data'))))
+  assert len(eight[0][0].sharding.device_set) == 8
+  chex.assert_trees_all_close(jax.device_get(one), jax.device_get(eight), atol=1e-11)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'gate'), [(('basic', True), 'se'), (('bottleneck', True), 'pair_1x1'), (('bottleneck', False), 'folded_3x3')]
+)
+def test_float32_rounding_of_the_exact_form_is_no_worse(kind, gate):
+  """Distance from the float64 truth at most 1.5 times the plain form's: geometric mean over output, statistics, gradients."""
+  ratios = []
+  for seed in range(3):
+    with jax.enable_x64(True):
+      truth = jax.device_get(run(kind, gate, 'plain', jnp.float64, 'stride', batch=16, seed=seed))
+    errors = []
+    for form in ('plain', 'exact'):
+      single = jax.device_get(run(kind, gate, form, jnp.float32, 'stride', batch=16, seed=seed))
+      errors.append(
+        [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(*map(jax.tree.leaves, (single, truth)), strict=True)]
+      )
+    ratios.append(np.exp(np.mean(np.log(np.divide(errors[1], errors[0])))))
+  assert np.exp(np.mean(np.log(ratios))) < 1.5, ratios
+
+
+@pytest.mark.parametrize('size', [(5, 8), (7, 7), (4, 3)])
+@pytest.mark.parametrize(
+  ('kernel', 'stride', 'padding'), [(1, 1, 0), (1, 2, 0), (3, 1, 1), (3, 2, 1), (3, 1, 0), (5, 2, 2)]
+)
+def test_mean_of_conv_is_the_mean_of_the_convolution(size, kernel, stride, padding):
+  if min(size) + 2 * padding < kernel:
+    pytest.skip('the filter does not fit')
+  with jax.enable_x64(True):
+    rng = np.random.default_rng(0)
+    x, w = jnp.asarray(rng.normal(size=(2, *size, 4))), jnp.asarray(rng.normal(size=(kernel, kernel, 4, 6)))
+    strides, padded = (stride,) * 2, (padding,) * 2
+    expected = layers.convolve(x, w, strides, padded).mean((1, 2))
+    np.testing.assert_allclose(descriptors.mean_of_conv(x, w, strides, padded), expected, atol=1e-13)
+
+
+def test_fold_follows_its_formula():
+  """map[row, col] = (u if row is even else v) of channel (row // 2) * L + col."""
+  channels, columns = 48, 16
+  u, v = np.arange(2 * channels).reshape(2, channels), 1000 + np.arange(2 * channels).reshape(2, channels)
+  folded = imaging.fold(jnp.asarray(u), jnp.asarray(v), columns)
+  assert folded.shape == (2, 6, 16)
+  for row in range(6):
+    for column in range(16):
+      source = v if row % 2 else u
+      np.testing.assert_array_equal(folded[:, row, column], source[:, (row // 2) * columns + column])
+
+
+def test_patch_moments_survive_a_large_mean():
+  """A one-pass variance of these float32 patches would be noise: their mean is 1e4 times their deviation."""
+  rng = np.random.default_rng(0)
+  image = (1e4 + rng.normal(size=(1, 64, 8, 16))).astype(np.float32)
+  mean, covariance = imaging.patch_moments(jnp.asarray(image), (3, 3))
+  patches = np.stack([image[0, :, i : i + 6, j : j + 14].ravel() for i in range(3) for j in range(3)]).astype(
+    np.float64
+  )
+  np.testing.assert_allclose(mean[0], patches.mean(1), rtol=1e-6)
+  np.testing.assert_allclose(covariance[0], np.cov(patches, bias=True), atol=2e-3)
+
+
+def test_scale_is_between_zero_and_one_and_scales_the_residual_only():
+  x = jax.random.normal(jax.random.key(0), (4, 5, 5, 128))
+  block = make_block(('bottleneck', True), 'double_fc', 'exact', jnp.float32, 'identity')
+  variables = block.init(jax.random.key(1), x)
+  (y, _), seen = block.apply(variables, x, mutable=['intermediates', 'batch_stats'])
+  plain = make_block(('bottleneck', True), 'none', 'exact', jnp.float32, 'identity')
+  params = {name: value for name, value in variables['params'].items() if name != 'gate'}
+  (ungated, _), _ = plain.apply({'params': params, 'batch_stats': variables['batch_stats']}, x, mutable=['batch_stats'])
+  scale = seen['intermediates']['scale'][0]
+  assert scale.shape == (4, 128)
+  assert 0 < scale.min() < scale.max() < 1
+  np.testing.assert_allclose(y, x + scale[:, None, None] * (ungated - x), atol=1e-5)

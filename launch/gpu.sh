@@ -3,6 +3,9 @@
 # interrupted (exit code 75) or killed by a signal. Makes .venv with requirements-gpu.txt if it is missing.
 #
 #   launch/gpu.sh --config=FILE [flags] [-- flags of cmpe_jax.main]
+# On several machines without Slurm, run it on each of them with the same flags and
+#   -- --coordinator_address=HOST:PORT --num_processes=N --process_id=I
+# where HOST is the machine with I=0 and the workdir is on a file system that all of them share.
 #
 # Flags
 #   --config=FILE     in this checkout

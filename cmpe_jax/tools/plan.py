@@ -1,0 +1,215 @@
+"""Compiles a run for machines that you do not have yet, and says whether it fits and how fast it can be at most.
+
+`python -m cmpe_jax.tools.plan --config=configs/imagenet_cmpe50.py --topology=v5e:4x4 [--config.batch_size=4096]`
+compiles the very train and evaluation steps of the training loop with the TPU compiler, on this CPU. It reads no
+data.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from absl import flags
+from jax.sharding import Mesh
+
+from cmpe_jax import command, events, models, optimizer, state, step
+from cmpe_jax import config as configs
+from cmpe_jax import mesh as meshes
+from cmpe_jax.data import datasets, folder, pipeline, stream
+from cmpe_jax.errors import UserError
+from cmpe_jax.tools import chips, hlo
+
+CONFIG = command.config_flag()
+TOPOLOGY = flags.DEFINE_string('topology', 'v5e:4x4', 'v5e, v5p or v6e and the chips of the slice; or cpu:8.')
+JSON = flags.DEFINE_string('json', None, 'A file that gets the numbers too.')
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """What the compiler says of one step, on one device.
+
+  Attributes:
+    images: the global batch.
+    arguments: bytes of state, resident data and batch.
+    temporary: bytes for what is computed on the way.
+    peak: bytes at the worst moment, results included.
+    flops: floating-point operations.
+    accessed: bytes read and written by all operations, the figure of the compiler's cost analysis.
+    collectives: {'all-reduce': (number, bytes)}.
+    seconds: that compiling took here.
+  """
+
+  images: int
+  arguments: int
+  temporary: int
+  peak: int
+  flops: float
+  accessed: float
+  collectives: dict[str, tuple[int, int]]
+  seconds: float
+
+  def bounds(self, chip: chips.Chip) -> dict[str, float]:
+    """Images/s of all devices together if nothing but memory traffic, or nothing but arithmetic, took time."""
+    return {'bandwidth': self.images * chip.bandwidth / self.accessed, 'FLOPs': self.images * chip.flops / self.flops}
+
+
+def programs(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> dict[str, Callable[[], Program]]:
+  """{'train': ..., 'eval': ...}: calls that compile a step of the (resolved) configuration for the devices.
+
+  Raises:
+    UserError: wrong values in the configuration; a batch that does not divide by the devices. The calls raise it if
+      the program needs more memory than a device has.
+  """
+  mesh, info = meshes.make(devices), datasets.describe(config)
+  meshes.check_batch(mesh, config.batch_size, config.accumulate_steps)
+  counts = {split: _examples(config, info, split) for split in ('train', 'test')}
+  model = models.build(config.model, dtype=config.dtype)
+  rate = optimizer.schedule(config, events.plan(config, counts['train']).total)
+  transformation = optimizer.make(config, rate)
+
+  image = jax.ShapeDtypeStruct((1, info.image_size, info.image_size, 3), step.image_dtype(config))
+  variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), image)
+  variables = {name: variables[name] for name in ('params', 'batch_stats')}
+  start = jax.eval_shape(lambda v: state.create(v, transformation, config.ema_decay > 0), variables)
+  source = pipeline.Resident if info.resident else stream.Streamed
+  eval_size = meshes.eval_batch(mesh, config.eval_batch_size or config.batch_size, counts['test'])
+
+  platform = devices[0].platform
+
+  def train() -> Program:
+    call = step.compile_train(step.make_train(config, model, info, transformation, rate), source, mesh)
+    inputs = _inputs(info, mesh, counts['train'], config.batch_size, leading=1)
+    return _compile(call, (_replicated(start, mesh), *inputs), platform, config.batch_size)
+
+  def evaluate() -> Program:
+    call = step.compile_eval(step.make_eval(config, model, info), source, mesh)
+    inputs = _inputs(info, mesh, counts['test'], eval_size)
+    return _compile(call, (_replicated(variables, mesh), *inputs), platform, eval_size)
+
+  return {'train': train, 'eval': evaluate}
+
+
+def _examples(config: ml_collections.ConfigDict, info: datasets.Dataset, split: str) -> int:
+  """Examples of 'train' or 'test', without the data."""
+  if info.name.startswith(datasets.FOLDER_PREFIX):
+    place = pathlib.Path(info.name.removeprefix(datasets.FOLDER_PREFIX))
+    return len(folder.scan(place, config.split_seed).splits[split])
+  return sum(datasets.KNOWN[info.name].counts[name] for name in datasets.stored_splits(config, split))
+
+
+def _inputs(info: datasets.Dataset, mesh: Mesh, examples: int, batch_size: int, leading: int = 0) -> tuple[Any, Any]:
+  """Shapes of (resident, drawn), as the sources of cmpe_jax.data give them."""
+  shape, sharding = (1,) * leading, meshes.batch_sharding(mesh, leading)
+  image = (info.image_size, info.image_size, 3)
+
+  def batch(dtype: Any, *rest: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((*shape, batch_size, *rest), dtype, sharding=sharding)
+
+  if info.resident:
+    resident = {
+      'image': jax.ShapeDtypeStruct((examples, *image), jnp.uint8),
+      'label': jax.ShapeDtypeStruct((examples,), jnp.int32),
+    }
+    return _replicated(resident, mesh), batch(jnp.int32)
+  drawn = {'image': batch(jnp.uint8, *image), 'label': batch(jnp.int32), 'mask': batch(jnp.bool_)}
+  return {}, drawn | {'index': batch(jnp.int32)}
+
+
+def _replicated(tree: Any, mesh: Mesh) -> Any:
+  sharding = meshes.replicated(mesh)
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def _compile(call: Any, arguments: tuple[Any, ...], platform: str, images: int) -> Program:
+  lowered = call.trace(*arguments).lower(lowering_platforms=(platform,))
+  began = time.perf_counter()
+  try:
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    why = str(error).splitlines()[0].removeprefix('RESOURCE_EXHAUSTED: ')
+    raise UserError(f'it does not fit. {why} Lower batch_size, raise accumulate_steps or take more chips.') from error
+  seconds = time.perf_counter() - began
+  memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+  floor = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+  floor += memory.temp_size_in_bytes
+  return Program(
+    images=images,
+    arguments=memory.argument_size_in_bytes,
+    temporary=memory.temp_size_in_bytes,
+    peak=max(memory.peak_memory_in_bytes, floor),  # the CPU's compiler leaves the temporary ones out
+    flops=cost['flops'],
+    accessed=cost['bytes accessed'],
+    collectives=hlo.collectives(compiled.as_text()),
+    seconds=seconds,
+  )
+
+
+def table(found: dict[str, Program], chip: chips.Chip | None) -> str:
+  """The programs side by side."""
+  every = list(found.values())
+  rows = {
+    '': [f'{name} step' for name in found],
+    'images': [f'{program.images:,}' for program in every],
+    'arguments': [_bytes(program.arguments) for program in every],
+    'temporary': [_bytes(program.temporary) for program in every],
+    'peak memory': [_bytes(program.peak) for program in every],
+  }
+  if chip:
+    rows[f'  of the {_bytes(chip.memory)} of a chip'] = [f'{program.peak / chip.memory:.0%}' for program in every]
+  rows['FLOPs'] = [f'{program.flops / 1e9:,.1f} G' for program in every]
+  rows['bytes accessed'] = [_bytes(program.accessed) for program in every]
+  for name in sorted({name for program in every for name in program.collectives}):
+    pairs = [program.collectives.get(name, (0, 0)) for program in every]
+    rows[name] = [f'{count} x, {_bytes(size)}' if count else '-' for count, size in pairs]
+  if chip:
+    for name in ('bandwidth', 'FLOPs'):
+      rows[f'bound by {name}'] = [f'{program.bounds(chip)[name]:,.0f} images/s' for program in every]
+  rows['compiled here in'] = [f'{program.seconds:.0f} s' for program in every]
+  first = max(map(len, rows))
+  widths = [max(len(cells[i]) for cells in rows.values()) for i in range(len(every))]
+  return '\n'.join(
+    name.ljust(first) + ''.join('  ' + cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    for name, cells in rows.items()
+  )
+
+
+def _bytes(count: float) -> str:
+  unit, scale = next(((u, s) for u, s in (('GiB', 2**30), ('MiB', 2**20), ('KiB', 2**10)) if count >= s), ('B', 1))
+  return f'{count / scale:,.2f} {unit}'
+
+
+def main() -> None:
+  """The command."""
+  config = CONFIG.value
+  if config is None:
+    raise UserError('--config is missing: give a configuration file, such as --config=configs/imagenet_cmpe50.py.')
+  configs.check(config)
+  devices, chip = chips.devices(TOPOLOGY.value)
+  jax.config.update('jax_enable_x64', config.dtype == 'float64')
+  found = {}
+  for name, compile_step in programs(datasets.resolve(config), devices).items():
+    print(f'compiling the {name} step for {len(devices)} x {devices[0].device_kind} ...', file=sys.stderr, flush=True)
+    found[name] = compile_step()
+  print(f'{command.config_name()}, {len(devices)} x {devices[0].device_kind}; figures of one device and one step\n')
+  print(table(found, chip))
+  if chip:
+    print(
+      f'\nThe images/s are bounds, not promises: all devices, if only memory traffic ({chip.bandwidth / 1e9:,.0f} GB/s) '
+      f'or only arithmetic ({chip.flops / 1e12:,.0f} TFLOP/s) took time ({chip.source}).'
+    )
+  if JSON.value:
+    values = {name: dataclasses.asdict(program) for name, program in found.items()}
+    pathlib.Path(JSON.value).write_text(json.dumps(values, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+  sys.exit(command.run(main))

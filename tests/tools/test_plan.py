@@ -1,0 +1,127 @@
+"""Plans for machines that are not there: sizes and operation counts that can be worked out by hand."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from cmpe_jax.tools import hlo, plan
+from cmpe_jax.tools.chips import CHIPS
+
+ROOT = pathlib.Path(__file__).parents[2]
+needs_libtpu = pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None, reason='the TPU compiler is not installed (requirements-plan.txt)'
+)
+
+
+def run(*arguments):
+  env = os.environ | {'XLA_FLAGS': ''}
+  return subprocess.run(
+    [sys.executable, '-m', 'cmpe_jax.tools.plan', *arguments],
+    cwd=ROOT, env=env, capture_output=True, text=True, timeout=280,
+  )  # fmt: skip
+
+
+# As the TPU and the CPU compilers write them: tuples, tiled layouts with parentheses, pairs of start and done.
+TEXT = """
+  %all-reduce.2 = (bf16[]{:T(256)}, bf16[2048]{0:T(1024)(128)(2,1)S(1)}) all-reduce(%a, %b), channel_id=1
+  %get-tuple-element = bf16[]{:T(256)} get-tuple-element(%all-reduce.2), index=0
+  %all-reduce.7 = f32[3,5]{1,0} all-reduce(%c), channel_id=2
+  %all-gather-start = (f32[4,8]{1,0}, f32[32,8]{1,0}) all-gather-start(%d), channel_id=3
+  %all-gather-done = f32[32,8]{1,0} all-gather-done(%all-gather-start)
+  ROOT %x = pred[7]{0} collective-permute(%e), source_target_pairs={{0,1}}
+"""
+
+
+def test_collectives_are_counted_with_the_size_of_their_results():
+  assert hlo.collectives(TEXT) == {
+    'all-reduce': (2, 2 + 2 * 2048 + 4 * 15),
+    'all-gather': (1, 4 * 32 * 8),
+    'collective-permute': (1, 7),
+  }
+  assert hlo.size('(s64[2,3], u8[], f64[0,4])') == 49
+  assert hlo.collectives('%all-reduce = f32[] add(%a, %b)') == {}
+
+
+def test_bounds():
+  program = plan.Program(4096, 0, 0, 0, flops=394e12, accessed=819e9 * 2, collectives={}, seconds=0.0)
+  assert program.bounds(CHIPS['v5e']) == {'bandwidth': 2048.0, 'FLOPs': 2048.0}
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'said'),
+  [
+    (['--topology=cpu:8'], '--config is missing'),
+    (['--config=configs/digits.py', '--topology=h100:8'], '--topology=h100:8 is not known'),
+    (['--config=configs/digits.py', '--topology=v5e:many'], '--topology=v5e:many is not known'),
+    (['--config=configs/digits.py', '--topology=cpu:0'], '--topology=cpu:0 is not known'),
+    (['--config=configs/digits.py', '--topology=cpu:7'], 'does not divide by 7 devices'),
+    pytest.param(
+      ['--config=configs/digits.py', '--topology=v5e:3x3'], 'v5e:3x3 cannot be: INVALID_ARGUMENT', marks=needs_libtpu
+    ),
+  ],
+)
+def test_wrong_inputs(arguments, said):
+  done = run(*arguments)
+  assert done.returncode == 2
+  assert said in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+SMALL = ('--config=configs/digits.py', '--config.model.block=basic', '--config.model.depth=8', '--config.batch_size=64')
+
+
+def check(program, devices, padding):
+  """A basic ResNet-8 without a gate on 16x16 images: its size and its arithmetic, worked out by hand.
+
+  `padding`: how far arrays may be larger on the device (a TPU fills up tiles of 8 by 128).
+  """
+  kernels = 3 * 16 + 16 * 16 * 2 + (16 + 32) * 32 + (32 + 64) * 64  # of the 3x3 convolutions, per tap
+  parameters = 9 * kernels + 16 * 32 + 32 * 64 + 64 * 10 + 10
+  parameters += 2 * (16 + 16 + 16 + 32 + 32 + 64 + 64)  # scales and offsets; the first normalization has none
+  statistics = 2 * (3 + 16 + 16 + 16 + 32 + 32 + 64 + 64)
+  state = 4 * (2 * parameters + statistics)  # and the momentum
+  resident = 1433 * (16 * 16 * 3 + 4)
+  least = state + resident + 4 * program['images'] // devices
+  assert least <= program['arguments'] <= padding * least
+  # 16x16 positions in the first stage and the first convolution, 8x8 and 4x4 in the others.
+  products = (
+    9 * (256 * (3 * 16 + 2 * 16 * 16) + 64 * (16 + 32) * 32 + 16 * (32 + 64) * 64) + 64 * 16 * 32 + 16 * 32 * 64
+  )
+  forward = 2 * products * program['images'] / devices
+  assert 2.4 * forward < program['flops'] < 4.5 * forward  # forward, and backward twice; borders and the rest
+  number, size = program['collectives']['all-reduce']
+  assert number >= 1
+  assert 4 * parameters <= size <= 4 * (parameters + 4 * statistics)  # gradients, batch statistics and their gradients
+  assert program['peak'] >= program['arguments'] + program['temporary'] // 2
+
+
+def test_a_plan_for_fake_devices_has_the_numbers_of_a_small_net(tmp_path):
+  done = run(*SMALL, '--config.model.gate=none', '--topology=cpu:4', f'--json={tmp_path}/plan.json')
+  assert done.returncode == 0, done.stderr
+  assert 'peak memory' in done.stdout
+  assert 'bound' not in done.stdout
+  found = json.loads((tmp_path / 'plan.json').read_text())
+  assert found['train']['images'] == found['eval']['images'] == 64
+  check(found['train'], devices=4, padding=1.1)
+
+
+@needs_libtpu
+def test_a_plan_for_a_slice_that_is_not_there(tmp_path):
+  done = run(*SMALL, '--config.model.gate=none', '--topology=v5e:2x2', f'--json={tmp_path}/plan.json')
+  assert done.returncode == 0, done.stderr
+  assert '4 x TPU v5 lite' in done.stdout
+  assert 'bound by bandwidth' in done.stdout
+  check(json.loads((tmp_path / 'plan.json').read_text())['train'], devices=4, padding=2)
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_batch_that_does_not_fit_is_said(tmp_path):
+  done = run(*SMALL, '--config.model.gate=none', '--topology=v5e:2x2', '--config.batch_size=4000000')
+  assert done.returncode == 2
+  assert 'it does not fit. Ran out of memory' in done.stderr

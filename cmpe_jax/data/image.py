@@ -107,8 +107,12 @@ def _open(data: bytes, name: str) -> Image.Image:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # broken EXIF blocks and the like do not concern the pixels
       with Image.open(io.BytesIO(data)) as opened:
+        if opened.mode.startswith('I;16'):  # convert() would clip at 255
+          return Image.fromarray((np.asarray(opened) / 257).round().astype(np.uint8)).convert('RGB')
         return opened.convert('RGB')
-  except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+  except UnidentifiedImageError as error:
+    raise UserError(f'{name} is not a readable image (its format is not known). Repair or remove it.') from error
+  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
     raise UserError(f'{name} is not a readable image ({error}). Repair or remove it.') from error
 
 

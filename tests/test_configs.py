@@ -109,6 +109,18 @@ def test_the_docstring_has_the_papers_numbers(name):
   assert rows == {gate: numbers for gate, numbers in want.items() if numbers != ('-', '-')}
 
 
+def test_the_readme_has_the_papers_numbers():
+  rows, net = {}, ''
+  for line in (ROOT / 'README.md').read_text().splitlines():
+    match = re.fullmatch(
+      r'\| (?:`(\w+)` )?\| `(\w+)` \| ' + r' \| '.join([r'(\d\.\d\d|\d\d\.\d\d|-)'] * 4) + r' \|', line
+    )
+    if match:
+      net = match[1] or net
+      rows.setdefault(net, {})[match[2]] = match.groups()[2:]
+  assert rows == PAPER
+
+
 def rate(config, epoch):
   """The learning rate when `epoch` epochs are done."""
   steps = events.plan(config, IMAGES[config.dataset]).total

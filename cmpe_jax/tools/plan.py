@@ -70,7 +70,7 @@ def programs(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> di
   mesh, info = meshes.make(devices), datasets.describe(config)
   meshes.check_batch(mesh, config.batch_size, config.accumulate_steps)
   counts = {split: _examples(config, info, split) for split in ('train', 'test')}
-  model = models.build(config.model, dtype=config.dtype)
+  model = models.build(config.model, dtype=config.dtype, bn_group_size=config.bn_group_size)
   rate = optimizer.schedule(config, events.plan(config, counts['train']).total)
   transformation = optimizer.make(config, rate)
 

@@ -1,0 +1,75 @@
+"""The launch scripts: dry runs to the letter, wrong flags, and their loops against recorded stand-ins for the clouds' commands."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPTS = ('tpu_vm.sh', 'gke.sh', 'slurm.sh', 'gpu.sh')
+CONFIG = '--config=configs/imagenet_cmpe50.py'
+
+
+def test_shellcheck_finds_nothing():
+  found = shutil.which('shellcheck', path=f'{ROOT}/.venv/bin:{os.environ["PATH"]}')
+  if not found:
+    pytest.skip('shellcheck is not installed (requirements-test.txt brings it)')
+  scripts = [str(path) for path in (*ROOT.glob('launch/*.sh'), ROOT / '.ci' / 'run')]
+  assert len(scripts) >= 7
+  done = subprocess.run([found, *scripts], cwd=ROOT, capture_output=True, text=True, timeout=60)
+  assert done.stdout + done.stderr == ''
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_help_shows_every_flag(script, launch):
+  done = launch(script, '--help')
+  assert done.returncode == 0
+  declared = (ROOT / 'launch' / script).read_text().split('declare -A options=(')[1].split(')')[0]
+  for word in declared.split():
+    assert f'--{word.split("]")[0][1:]}' in done.stdout
+  assert '--dry-run' in done.stdout
+  assert 'set -euo' not in done.stdout
+
+
+TPU = ('train', '--name=run', '--zone=us-central1-a', '--type=v5litepod-16', CONFIG, '--workdir=gs://b/run')
+GKE = ('submit', '--name=run', '--image=x/y:1', '--accelerator=tpu7x', '--topology=4x4', CONFIG, '--workdir=gs://b/run')
+SLURM = (CONFIG, '--workdir=/shared/run')
+
+
+@pytest.mark.parametrize(
+  ('script', 'arguments', 'said'),
+  [
+    ('tpu_vm.sh', (), 'say what to do: train create install start follow stop delete'),
+    ('tpu_vm.sh', ('destroy',), "'destroy' is not an action here: choose one of train create"),
+    ('tpu_vm.sh', (*TPU, '--zon=x'), '--zon is not a flag'),
+    ('tpu_vm.sh', (*TPU, '--zone'), '--zone needs a value'),
+    ('tpu_vm.sh', (*TPU, '--zone='), '--zone needs a value'),
+    ('tpu_vm.sh', (*TPU, '--zone=mars'), '--zone=mars does not fit: a zone such as'),
+    ('tpu_vm.sh', (*TPU, '--name=Run'), '--name=Run does not fit'),
+    ('tpu_vm.sh', (*TPU, '--type=tpu7x-16'), 'launch/gke.sh'),
+    ('tpu_vm.sh', (*TPU, '--workdir=runs/x'), 'a bucket such as gs://'),
+    ('tpu_vm.sh', (*TPU, '--config=configs/nothing.py'), 'does not exist'),
+    ('tpu_vm.sh', (*TPU, '--attempts=0'), '--attempts=0'),
+    ('tpu_vm.sh', (*TPU, '--data-disk=disk'), 'projects/P/zones/Z/disks/D'),
+    ('tpu_vm.sh', ('delete', '--name=run'), '--zone is missing'),
+    ('gke.sh', (*GKE, '--topology=16'), '--topology=16 does not fit'),
+    ('gke.sh', (*GKE, '--chips-per-host=3'), '--chips-per-host=3'),
+    ('gke.sh', (*GKE, '--accelerator=h100'), '--accelerator=h100'),
+    ('gke.sh', ('submit', '--name=run'), '--image is missing'),
+    ('gke.sh', ('follow',), '--name is missing'),
+    ('slurm.sh', (*SLURM, '--nodes=two'), '--nodes=two'),
+    ('slurm.sh', (*SLURM, '--time=soon'), '--time=soon'),
+    ('slurm.sh', (CONFIG,), '--workdir is missing'),
+    ('slurm.sh', (*SLURM, 'submit'), "'submit' is not an action here"),
+    ('gpu.sh', (), '--config is missing: a file such as configs/imagenet_cmpe50.py'),
+    ('gpu.sh', (CONFIG, '--attempts=many'), '--attempts=many'),
+  ],
+)
+def test_wrong_flags_end_with_code_2_and_one_sentence(script, arguments, said, launch):
+  done = launch(script, *arguments, '--dry-run')
+  assert done.returncode == 2
+  assert said in done.stderr
+  assert len(done.stderr.strip().splitlines()) == 1
+  assert done.stdout == ''

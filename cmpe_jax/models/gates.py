@@ -74,7 +74,7 @@ class Gate(nn.Module):
 
   def gate_from_map(self, filtered: Array) -> Array:
     """s = sigmoid(W2 relu(W1 flatten(map))), rows first."""
-    return self.excite(nn.relu(self.dense(filtered.reshape(len(filtered), -1), self.squeezed, 'squeeze')))
+    return self.excite(nn.relu(self.dense(filtered.reshape(filtered.shape[0], -1), self.squeezed, 'squeeze')))
 
 
 class SqueezeExcite(Gate):

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from cmpe_jax import checkpoint as checkpoints
-from cmpe_jax import step
+from cmpe_jax import models, step
 from cmpe_jax.data import augment, datasets, image
 from cmpe_jax.errors import UserError
 from cmpe_jax.load import load_model
@@ -68,6 +68,14 @@ def open_run(workdir: str, checkpoint: str = 'best', data_dir: str | None = None
     config.data_dir = data_dir
   info = datasets.describe(config)
   return Trained(model, variables, config, info, class_names(info))
+
+
+def single_precision(run: Trained) -> Trained:
+  """The same network, computing in float32."""
+  config = run.config.copy_and_resolve_references()
+  config.dtype = 'float32'
+  variables = jax.tree.map(lambda x: np.asarray(x, np.float32), run.variables)
+  return dataclasses.replace(run, model=models.build(config.model), variables=variables, config=config)
 
 
 def class_names(info: datasets.Dataset) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import pytest
 from cmpe_jax import checkpoint, models
 from cmpe_jax import config as configs
 from cmpe_jax.data import datasets
+from cmpe_jax.tools import trained
 
 
 def run_config(**model):
@@ -46,3 +47,18 @@ def make_run(tmp_path_factory):
 @pytest.fixture(scope='session')
 def workdir(make_run):
   return make_run()
+
+
+@pytest.fixture(scope='session')
+def random_run(tmp_path_factory):
+  """random_run(gate=..., ...) -> a network with random weights as if it were trained on digits."""
+
+  def make(**model):
+    config = run_config(**model)
+    config.data_dir = str(tmp_path_factory.getbasetemp() / 'data')
+    config = datasets.resolve(config)
+    info = datasets.describe(config)
+    variables = random_variables(config)
+    return trained.Trained(models.build(config.model), variables, config, info, info.class_names)
+
+  return make

@@ -33,13 +33,19 @@ def image_dtype(config: ml_collections.ConfigDict) -> jnp.dtype:
 
 
 def make_train(
-  config: ml_collections.ConfigDict, model, info, optimizer: optax.GradientTransformation, rate: optax.Schedule
+  config: ml_collections.ConfigDict,
+  model,
+  info,
+  optimizer: optax.GradientTransformation,
+  rate: optax.Schedule,
+  unroll: bool | None = None,
 ) -> Callable:
   """`train_step(state, batch) -> (state, metrics)`.
 
   With accumulate_steps = A > 1 the gradient is the mean over A micro-batches (rows i with i % A == a, so that no
   row changes its device): augmentation, mixup partner and batch normalization see one micro-batch at a time, and
-  the running statistics move A times a step.
+  the running statistics move A times a step. They run in a loop, or one after the other with `unroll` (None: on CPUs,
+  where a convolution inside a loop is many times slower).
 
   Besides the pairs, the metrics have 'finite' (loss and gradient are) and 'learning_rate' (the one used).
   """
@@ -54,7 +60,7 @@ def make_train(
       (_, (batch_stats, metrics)), gradients = loss(state.params, batch_stats, part, total)
       return batch_stats, (gradients, metrics)
 
-    batch_stats, (gradients, metrics) = _accumulate(micro, state.batch_stats, parts)
+    batch_stats, (gradients, metrics) = _accumulate(micro, state.batch_stats, parts, unroll)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     finite = jnp.isfinite(metrics['loss'][0]) & jnp.isfinite(optax.tree.norm(gradients))
@@ -92,7 +98,7 @@ def _loss(config: ml_collections.ConfigDict, model, info, step: jax.Array, part:
   return loss
 
 
-def _accumulate(micro: Callable, batch_stats: Any, parts: int) -> tuple[Any, Any]:
+def _accumulate(micro: Callable, batch_stats: Any, parts: int, unroll: bool | None) -> tuple[Any, Any]:
   """Runs `micro` over the parts, statistics in sequence; adds up gradients and metrics."""
   if parts == 1:
     return micro(batch_stats, 0)
@@ -102,7 +108,7 @@ def _accumulate(micro: Callable, batch_stats: Any, parts: int) -> tuple[Any, Any
     stats, added = micro(carry[0], a)
     return (stats, jax.tree.map(jnp.add, carry[1], added)), None
 
-  unroll = jax.default_backend() == 'cpu'  # a convolution inside a CPU loop is many times slower
+  unroll = jax.default_backend() == 'cpu' if unroll is None else unroll
   return jax.lax.scan(body, (batch_stats, zeros), jnp.arange(parts), unroll=parts if unroll else 1)[0]
 
 

@@ -9,8 +9,14 @@ from jax.experimental import topologies
 
 from cmpe_jax.errors import UserError
 
-# libtpu asks a metadata server which machine this is unless it is told. Only the compiler is wanted here.
-_NO_MACHINE = {'TPU_SKIP_MDS_QUERY': '1', 'TPU_ACCELERATOR_TYPE': 'v5litepod-8', 'TPU_WORKER_HOSTNAMES': 'localhost'}
+# libtpu asks a metadata server which machine this is, and locks the chips, unless told otherwise. Only its compiler is
+# wanted here.
+_NO_MACHINE = {
+  'TPU_SKIP_MDS_QUERY': '1',
+  'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+  'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
+  'TPU_WORKER_HOSTNAMES': 'localhost',
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,6 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -60,40 +59,82 @@ class Program:
     return {'bandwidth': self.images * chip.bandwidth / self.accessed, 'FLOPs': self.images * chip.flops / self.flops}
 
 
-def programs(config: ml_collections.ConfigDict, devices: list[jax.Device]) -> dict[str, Callable[[], Program]]:
-  """{'train': ..., 'eval': ...}: calls that compile a step of the (resolved) configuration for the devices.
+class Plan:
+  """Compiles the steps of a (resolved) configuration for devices that may not be there."""
 
-  Raises:
-    UserError: wrong values in the configuration; a batch that does not divide by the devices. The calls raise it if
-      the program needs more memory than a device has.
-  """
-  mesh, info = meshes.make(devices), datasets.describe(config)
-  meshes.check_batch(mesh, config.batch_size, config.accumulate_steps)
-  counts = {split: _examples(config, info, split) for split in ('train', 'test')}
-  model = models.build(config.model, dtype=config.dtype, bn_group_size=config.bn_group_size)
-  rate = optimizer.schedule(config, events.plan(config, counts['train']).total)
-  transformation = optimizer.make(config, rate)
+  def __init__(self, config: ml_collections.ConfigDict, devices: list[jax.Device]):
+    """Raises `UserError`: wrong values in the configuration; a batch that does not divide by the devices."""
+    self._config, self._devices = config, devices
+    self._mesh, self._info = meshes.make(devices), datasets.describe(config)
+    meshes.check_batch(self._mesh, config.batch_size, config.accumulate_steps)
+    self._examples = {split: _examples(config, self._info, split) for split in ('train', 'test')}
+    self._model = models.build(config.model, dtype=config.dtype, bn_group_size=config.bn_group_size)
+    self._source = pipeline.Resident if self._info.resident else stream.Streamed
+    side = self._info.image_size
+    image = jax.ShapeDtypeStruct((1, side, side, 3), step.image_dtype(config))
+    variables = jax.eval_shape(lambda x: self._model.init(jax.random.key(0), x), image)
+    self._variables = {name: variables[name] for name in ('params', 'batch_stats')}
 
-  image = jax.ShapeDtypeStruct((1, info.image_size, info.image_size, 3), step.image_dtype(config))
-  variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), image)
-  variables = {name: variables[name] for name in ('params', 'batch_stats')}
-  start = jax.eval_shape(lambda v: state.create(v, transformation, config.ema_decay > 0), variables)
-  source = pipeline.Resident if info.resident else stream.Streamed
-  eval_size = meshes.eval_batch(mesh, config.eval_batch_size or config.batch_size, counts['test'])
+  def train(self) -> Program:
+    """The training step. Raises `UserError` if it needs more memory than a device has.
 
-  platform = devices[0].platform
+    Micro-batches run in a loop, whose body the compiler's cost analysis counts once. So memory is that of the loop,
+    and the rest that of one micro-batch as a step of its own, times their number.
+    """
+    config, parts = self._config, self._config.accumulate_steps
+    rate = optimizer.schedule(config, events.plan(config, self._examples['train']).total)
+    transformation = optimizer.make(config, rate)
+    start = jax.eval_shape(lambda v: state.create(v, transformation, config.ema_decay > 0), self._variables)
+    train_step = step.make_train(config, self._model, self._info, transformation, rate, unroll=False)
+    call = step.compile_train(train_step, self._source, self._mesh)
+    inputs = _inputs(self._info, self._mesh, self._examples['train'], config.batch_size, leading=1)
+    whole = self._compile(call, start, inputs, config.batch_size)
+    if parts == 1:
+      return whole
+    micro = ml_collections.ConfigDict(config.to_dict())
+    micro.update({'accumulate_steps': 1, 'batch_size': config.batch_size // parts, 'learning_rate_batch_size': 0})
+    part = Plan(micro, self._devices).train()
+    return dataclasses.replace(
+      whole,
+      flops=part.flops * parts,
+      accessed=part.accessed * parts,
+      collectives={name: (count * parts, size * parts) for name, (count, size) in part.collectives.items()},
+      seconds=whole.seconds + part.seconds,
+    )
 
-  def train() -> Program:
-    call = step.compile_train(step.make_train(config, model, info, transformation, rate), source, mesh)
-    inputs = _inputs(info, mesh, counts['train'], config.batch_size, leading=1)
-    return _compile(call, (_replicated(start, mesh), *inputs), platform, config.batch_size)
+  def evaluate(self) -> Program:
+    """The evaluation step. Raises `UserError` if it needs more memory than a device has."""
+    config = self._config
+    call = step.compile_eval(step.make_eval(config, self._model, self._info), self._source, self._mesh)
+    size = meshes.eval_batch(self._mesh, config.eval_batch_size or config.batch_size, self._examples['test'])
+    inputs = _inputs(self._info, self._mesh, self._examples['test'], size)
+    return self._compile(call, self._variables, inputs, size)
 
-  def evaluate() -> Program:
-    call = step.compile_eval(step.make_eval(config, model, info), source, mesh)
-    inputs = _inputs(info, mesh, counts['test'], eval_size)
-    return _compile(call, (_replicated(variables, mesh), *inputs), platform, eval_size)
-
-  return {'train': train, 'eval': evaluate}
+  def _compile(self, call: Any, tree: Any, inputs: tuple[Any, Any], images: int) -> Program:
+    traced = call.trace(_replicated(tree, self._mesh), *inputs)
+    lowered = traced.lower(lowering_platforms=(self._devices[0].platform,))
+    began = time.perf_counter()
+    try:
+      compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+      if 'RESOURCE_EXHAUSTED' not in str(error):
+        raise
+      why = str(error).splitlines()[0].removeprefix('RESOURCE_EXHAUSTED: ')
+      raise UserError(f'it does not fit. {why} Lower batch_size, raise accumulate_steps or take more chips.') from error
+    seconds = time.perf_counter() - began
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    floor = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    floor += memory.temp_size_in_bytes
+    return Program(
+      images=images,
+      arguments=memory.argument_size_in_bytes,
+      temporary=memory.temp_size_in_bytes,
+      peak=max(memory.peak_memory_in_bytes, floor),  # the CPU's compiler leaves the temporary ones out
+      flops=cost['flops'],
+      accessed=cost['bytes accessed'],
+      collectives=hlo.collectives(compiled.as_text()),
+      seconds=seconds,
+    )
 
 
 def _examples(config: ml_collections.ConfigDict, info: datasets.Dataset, split: str) -> int:
@@ -125,32 +166,6 @@ def _inputs(info: datasets.Dataset, mesh: Mesh, examples: int, batch_size: int, 
 def _replicated(tree: Any, mesh: Mesh) -> Any:
   sharding = meshes.replicated(mesh)
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
-
-
-def _compile(call: Any, arguments: tuple[Any, ...], platform: str, images: int) -> Program:
-  lowered = call.trace(*arguments).lower(lowering_platforms=(platform,))
-  began = time.perf_counter()
-  try:
-    compiled = lowered.compile()
-  except jax.errors.JaxRuntimeError as error:
-    if 'RESOURCE_EXHAUSTED' not in str(error):
-      raise
-    why = str(error).splitlines()[0].removeprefix('RESOURCE_EXHAUSTED: ')
-    raise UserError(f'it does not fit. {why} Lower batch_size, raise accumulate_steps or take more chips.') from error
-  seconds = time.perf_counter() - began
-  memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-  floor = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-  floor += memory.temp_size_in_bytes
-  return Program(
-    images=images,
-    arguments=memory.argument_size_in_bytes,
-    temporary=memory.temp_size_in_bytes,
-    peak=max(memory.peak_memory_in_bytes, floor),  # the CPU's compiler leaves the temporary ones out
-    flops=cost['flops'],
-    accessed=cost['bytes accessed'],
-    collectives=hlo.collectives(compiled.as_text()),
-    seconds=seconds,
-  )
 
 
 def table(found: dict[str, Program], chip: chips.Chip | None) -> str:
@@ -195,8 +210,9 @@ def main() -> None:
   configs.check(config)
   devices, chip = chips.devices(TOPOLOGY.value)
   jax.config.update('jax_enable_x64', config.dtype == 'float64')
+  plan = Plan(datasets.resolve(config), devices)
   found = {}
-  for name, compile_step in programs(datasets.resolve(config), devices).items():
+  for name, compile_step in (('train', plan.train), ('eval', plan.evaluate)):
     print(f'compiling the {name} step for {len(devices)} x {devices[0].device_kind} ...', file=sys.stderr, flush=True)
     found[name] = compile_step()
   print(f'{command.config_name()}, {len(devices)} x {devices[0].device_kind}; figures of one device and one step\n')

@@ -110,7 +110,23 @@ def test_a_plan_for_fake_devices_has_the_numbers_of_a_small_net(tmp_path):
   check(found['train'], devices=4, padding=1.1)
 
 
+def test_micro_batches_cost_the_same_and_need_less_memory(tmp_path):
+  found = {}
+  for parts in (1, 4):
+    file = tmp_path / f'{parts}.json'
+    done = run(
+      *SMALL, '--config.model.gate=none', '--config.batch_size=256', f'--config.accumulate_steps={parts}',
+      '--topology=cpu:2', f'--json={file}',
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found[parts] = json.loads(file.read_text())['train']
+  assert found[4]['images'] == found[1]['images'] == 256
+  assert found[4]['flops'] == pytest.approx(found[1]['flops'], rel=0.05)
+  assert found[4]['temporary'] < 0.5 * found[1]['temporary']
+
+
 @needs_libtpu
+@pytest.mark.slow
 def test_a_plan_for_a_slice_that_is_not_there(tmp_path):
   done = run(*SMALL, '--config.model.gate=none', '--topology=v5e:2x2', f'--json={tmp_path}/plan.json')
   assert done.returncode == 0, done.stderr

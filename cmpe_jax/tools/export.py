@@ -7,7 +7,7 @@ those who have not even JAX, and a description of both.
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from cmpe_jax.tools import inference, trained
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 TOLERANCE = 1e-5  # of logits; relative to the largest of an image where that is larger than 1
 PROGRAM, WEIGHTS, DESCRIPTION, EXAMPLE = 'model.stablehlo', 'weights.safetensors', 'model.json', 'example.py'
+ONNX = 'model.onnx'
 EXAMPLE_TEXT = """import pathlib
 import numpy as np
 from jax import export
@@ -40,17 +41,23 @@ def program(run: trained.Trained) -> export.Exported:
   return export.export(jax.jit(inference.function(run)), platforms=PLATFORMS)(images)
 
 
-def difference(run: trained.Trained, data: bytes, batch: int = 3) -> float:
-  """Largest difference between the logits of the serialized program and of the model, over max(1, largest |logit|).
+def difference(run: trained.Trained, call: Callable[[np.ndarray], Any], batch: int = 3) -> float:
+  """Largest difference between the logits of `call` and of the model, over max(1, largest |logit|), on random images.
 
-  What rounding does to a logit grows with the largest of its image, not with the logit itself. Both see the same random images and compute in float32, whatever type the run computed in.
+  What rounding does to a logit grows with the largest of its image, not with the logit itself. Both compute in float32,
+  whatever type the run computed in.
+
+  Raises:
+    RuntimeError: it is more than TOLERANCE: `call` does not compute what the model computes.
   """
   size = run.info.image_size
   images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3)).astype(np.uint8)
-  got = np.asarray(export.deserialize(bytearray(data)).call(images))
   model = trained.single_precision(run)
   want = np.asarray(jax.jit(model.logits)(model.variables, images))
-  return float((np.abs(got - want) / np.maximum(1, np.abs(want).max(1, keepdims=True))).max())
+  found = float((np.abs(np.asarray(call(images)) - want) / np.maximum(1, np.abs(want).max(1, keepdims=True))).max())
+  if not found <= TOLERANCE:
+    raise RuntimeError(f'the exported program differs from the model by {found:.1e}, more than {TOLERANCE}.')
+  return found
 
 
 def weights(run: trained.Trained) -> dict[str, np.ndarray]:
@@ -92,22 +99,42 @@ def write(run: trained.Trained, output: pathlib.Path) -> float:
     (output / EXAMPLE).write_text(EXAMPLE_TEXT.format(program=PROGRAM, size=run.info.image_size))
   except OSError as error:
     raise UserError(f'output={str(output)!r} cannot be written ({error.strerror}): give another folder.') from error
-  found = difference(run, (output / PROGRAM).read_bytes())
-  if not found <= TOLERANCE:
-    raise RuntimeError(f'the exported program differs from the model by {found:.1e}, more than {TOLERANCE}.')
-  return found
+  return difference(run, export.deserialize(bytearray((output / PROGRAM).read_bytes())).call)
+
+
+def write_onnx(run: trained.Trained, output: pathlib.Path) -> float:
+  """The same program as `output`/model.onnx, by jax2onnx, checked in ONNX Runtime. Returns the `difference`.
+
+  Raises:
+    UserError: one of the two is not installed.
+  """
+  try:
+    import jax2onnx
+    import onnxruntime
+  except ImportError as error:
+    raise UserError(f'--onnx needs {error.name}: pip install -r requirements-onnx.txt') from error
+  size, path = run.info.image_size, str(output / ONNX)
+  images = jax.ShapeDtypeStruct(('batch', size, size, 3), np.uint8)
+  jax2onnx.to_onnx(inference.function(run), [images], model_name='cmpe', return_mode='file', output_path=path)
+  session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+  return difference(run, lambda batch: session.run(None, {session.get_inputs()[0].name: batch})[0])
 
 
 def main(argv: Sequence[str]) -> None:
   """The command; `argv` without the program's name. Raises as `write`."""
   parser = trained.parser('export', __doc__)
   parser.add_argument('--output', required=True, type=pathlib.Path, help='folder of the files')
+  parser.add_argument('--onnx', action='store_true', help='an ONNX file too (pip install -r requirements-onnx.txt)')
   options = parser.parse_args(argv)
   compile_cache()
-  found = write(trained.open_run(options.workdir, options.checkpoint), options.output)
-  files = (PROGRAM, WEIGHTS, DESCRIPTION, EXAMPLE)
+  run = trained.open_run(options.workdir, options.checkpoint)
+  found = [write(run, options.output)]
+  files = [PROGRAM, WEIGHTS, DESCRIPTION, EXAMPLE]
+  if options.onnx:
+    found.append(write_onnx(run, options.output))
+    files.append(ONNX)
   rows = {str(options.output / name): f'{(options.output / name).stat().st_size:,} bytes' for name in files}
-  metrics.say(metrics.table(rows | {'program against model': f'logits equal to {found:.1e}'}))
+  metrics.say(metrics.table(rows | {'against the model': f'logits equal to {max(found):.1e}'}))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,133 @@
+"""PyTorch weights of timm's and torchvision's ResNets and timm's SE-ResNets: state dicts as .safetensors or .pth files.
+
+timm's `resnet*` and `seresnet*` are our `imagenet_resnet` with preact=False: stride in the 3x3, epsilon 1e-5. Kernels are
+(out, in, kh, kw) and (out, in) there. Their SE layers have biases (model.gate_bias=True).
+"""
+
+import pathlib
+import re
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from cmpe_jax import models
+from cmpe_jax.errors import UserError
+
+TOPS = {'stem': 'conv1', 'stem_bn': 'bn1', 'classifier': 'fc'}
+LAYERS = {'shortcut': 'downsample.0', 'shortcut_bn': 'downsample.1', 'squeeze': 'se.fc1', 'excite': 'se.fc2'}
+LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+  """The arrays of a state dict by name, as float32.
+
+  A .safetensors file needs no PyTorch. Any other file is PyTorch's own format, a zip of a pickle and arrays: PyTorch
+  reads it with weights_only=True, which builds tensors and nothing else, so that no code in the file is ever run.
+
+  Raises:
+    UserError: not such a file; PyTorch is needed and missing.
+  """
+  try:
+    if pathlib.Path(path).suffix == '.safetensors':
+      state = dict(safetensors.numpy.load_file(path))
+    else:
+      state = {name: tensor.float().numpy() for name, tensor in _read_torch(path).items()}
+  except FileNotFoundError:
+    raise UserError(f'{path} does not exist: give a .safetensors or .pth file.') from None
+  except (OSError, TypeError, safetensors.SafetensorError) as error:
+    raise UserError(f'{path} is not a readable state dict ({error}). Save it again as .safetensors.') from error
+  return {name: array for name, array in state.items() if not name.endswith('num_batches_tracked')}
+
+
+def _read_torch(path: str) -> dict[str, Any]:
+  """Tensors by name, also from a checkpoint that holds them under 'state_dict' or 'model'."""
+  try:
+    import torch
+  except ImportError as error:
+    raise UserError(
+      f'{path}: reading a .pth file needs PyTorch (pip install -r requirements-peer.txt); a .safetensors file does not.'
+    ) from error
+  import pickle
+
+  try:
+    loaded = torch.load(path, map_location='cpu', weights_only=True)
+  except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise UserError(
+      f'{path} holds something else than tensors, or is no PyTorch file ({first}). It was not executed. '
+      'Save the state dict alone, as .safetensors.'
+    ) from error
+  for key in ('state_dict', 'model'):
+    if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+      loaded = loaded[key]
+  if not isinstance(loaded, dict) or not loaded or not all(isinstance(x, torch.Tensor) for x in loaded.values()):
+    raise UserError(f'{path} does not hold a state dict (names and tensors). Save model.state_dict().')
+  return loaded
+
+
+def from_timm(path: str, model_config) -> dict:
+  """Our variables from a PyTorch state dict.
+
+  Args:
+    path: a .safetensors or .pth file of timm's resnet18/34/50/101/152 or seresnet50/101/152 (or torchvision's resnet*).
+    model_config: `config.model` of the same network: backbone 'imagenet_resnet', preact False, gate 'none', or 'se' with
+      gate_bias True. `num_classes` 0 takes the file's.
+
+  Returns:
+    {'params': ..., 'batch_stats': ...} as nested dicts of float32 NumPy arrays.
+
+  Raises:
+    UserError: unreadable file; names or shapes that do not match, both lists in full.
+  """
+  arrays = read(path)
+  config = model_config.copy_and_resolve_references()
+  if not config.num_classes and 'fc.bias' in arrays:
+    config.num_classes = len(arrays['fc.bias'])
+  _check_network(config)
+  template = models.init(models.build(config), jax.random.key(0), image_size=64)
+  leaves, structure = jax.tree_util.tree_flatten_with_path(template)
+  wanted = {timm_name([part.key for part in place][1:]): leaf for place, leaf in leaves}
+  values = {name: _to_ours(arrays[name], leaf.ndim) for name, leaf in wanted.items() if name in arrays}
+  lines = [f'  - {name} (missing in the file)' for name in sorted(set(wanted) - set(arrays))]
+  lines += [f'  + {name} {list(arrays[name].shape)} (unmatched)' for name in sorted(set(arrays) - set(wanted))]
+  lines += [
+    f'  {name}: {list(values[name].shape)} in the file, {list(leaf.shape)} here'
+    for name, leaf in wanted.items()
+    if name in values and values[name].shape != leaf.shape
+  ]
+  if lines:
+    raise UserError(f'{path} does not hold the network of this config.model:\n' + '\n'.join(lines))
+  return jax.tree_util.tree_unflatten(structure, [values[name] for name in wanted])
+
+
+def _check_network(config) -> None:
+  if config.backbone != 'imagenet_resnet' or config.preact:
+    raise UserError(
+      f'model.backbone={config.backbone!r} with model.preact={config.preact} is not the network of such files: set '
+      "model.backbone='imagenet_resnet' and model.preact=False (configs/imagenet_resnet50.py)."
+    )
+  if config.gate not in ('none', 'se') or (config.gate == 'se' and not config.gate_bias):
+    raise UserError(
+      f'model.gate={config.gate!r} with model.gate_bias={config.gate_bias} is not what such files hold: set '
+      "model.gate='none' (resnet*) or model.gate='se' with model.gate_bias=True (seresnet*). "
+      'Another gate can start from the result by config.init_from.'
+    )
+
+
+def timm_name(parts: list[str]) -> str:
+  """Their name of our parameter or statistic at a path such as ['stage1_block0', 'gate', 'squeeze', 'kernel']."""
+  *modules, leaf = parts
+  block = re.fullmatch(r'stage(\d+)_block(\d+)', modules[0])
+  layer = LAYERS.get(modules[-1], modules[-1]) if block else TOPS[modules[0]]
+  return '.'.join([*([f'layer{block[1]}', block[2]] if block else []), layer, LEAVES[leaf]])
+
+
+def _to_ours(theirs: np.ndarray, ndim: int) -> np.ndarray:
+  """Transposes (out, in, kh, kw) to (kh, kw, in, out), and (out, in) or (out, in, 1, 1) to (in, out)."""
+  if ndim == 2 and theirs.ndim == 4 and theirs.shape[2:] == (1, 1):
+    theirs = theirs[:, :, 0, 0]
+  value = {4: lambda a: a.transpose(2, 3, 1, 0), 2: lambda a: a.T}.get(theirs.ndim, lambda a: a)(theirs)
+  return np.ascontiguousarray(value, np.float32)

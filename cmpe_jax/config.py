@@ -56,6 +56,9 @@ def base() -> ml_collections.ConfigDict:
   )
   config.input_processes = 0  # processes that read them; 0: threads of the training process
 
+  config.init_from = ''  # workdir of another run whose weights the first step starts from; '': random ones
+  config.freeze = 0  # fine-tuning: the stem and so many stages keep their values and running statistics
+
   config.model = model()
   config.dtype = 'float32'  # of the convolutions; parameters, statistics, gate and loss stay in float32
 
@@ -112,7 +115,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   for key in ('batch_size', 'accumulate_steps', 'steps_per_call', 'log_every_steps', 'keep_checkpoints'):
     check_range(key, config[key], low=1)
   for key in (
-    'image_size', 'bn_group_size', 'eval_batch_size', 'epochs', 'learning_rate', 'learning_rate_batch_size', 'warmup_epochs', 'weight_decay', 'grad_clip_norm', 'mixup_alpha',
+    'freeze', 'image_size', 'bn_group_size', 'eval_batch_size', 'epochs', 'learning_rate', 'learning_rate_batch_size', 'warmup_epochs', 'weight_decay', 'grad_clip_norm', 'mixup_alpha',
     'eval_every_steps', 'checkpoint_every_steps', 'decay_factor', 'seed', 'split_seed', 'resident_megabytes', 'stored_side', 'input_threads', 'input_processes',
   ):  # fmt: skip
     check_range(key, config[key], low=0)

@@ -70,23 +70,36 @@ def decay_mask(params: Any, which: str) -> Any:
   return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'kernel', params)
 
 
+def frozen_mask(params: Any, stages: int) -> Any:
+  """A pytree of bools: the parameters of the stem and of the first `stages` stages; with 0 none."""
+  names = ('stem', 'input_bn', *(f'stage{number}_' for number in range(1, stages + 1))) if stages else ()
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key.startswith(names) if names else False, params)
+
+
 def make(config: ml_collections.ConfigDict, rate: optax.Schedule) -> optax.GradientTransformation:
-  """Clip by global norm, add `weight_decay` times the parameter, then SGD with (Nesterov) momentum."""
+  """Clip by global norm, add `weight_decay` times the parameter, then SGD with (Nesterov) momentum.
+
+  What `freeze` names is not changed, not by weight decay either.
+  """
   parts = [optax.clip_by_global_norm(config.grad_clip_norm)] if config.grad_clip_norm else []
   if config.weight_decay:
     parts.append(
       optax.add_decayed_weights(config.weight_decay, lambda params: decay_mask(params, config.decay_parameters))
     )
   momentum = config.momentum or None
-  return optax.chain(*parts, optax.sgd(rate, momentum=momentum, nesterov=config.nesterov and momentum is not None))
+  parts.append(optax.sgd(rate, momentum=momentum, nesterov=config.nesterov and momentum is not None))
+  if config.freeze:
+    parts.append(optax.masked(optax.set_to_zero(), lambda params: frozen_mask(params, config.freeze)))
+  return optax.chain(*parts)
 
 
 def table(config: ml_collections.ConfigDict, params: Any) -> str:
-  """What decays and what does not: group, tensors, parameters."""
-  mask = decay_mask(params, config.decay_parameters)
-  pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(mask), strict=True))
+  """What decays, what does not and what is frozen: group, tensors, parameters."""
+  decays, frozen = decay_mask(params, config.decay_parameters), frozen_mask(params, config.freeze)
+  groups = jax.tree.map(lambda d, f: 'frozen' if f else f'{config.weight_decay:g}' if d else 'none', decays, frozen)
+  pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(groups), strict=True))
   lines = [f'{"weight decay":<16}{"tensors":>8}{"parameters":>12}']
-  for name, decays in ((f'{config.weight_decay:g}', True), ('none', False)):
-    sizes = [x.size for x, decayed in pairs if decayed == decays]
+  for name in (f'{config.weight_decay:g}', 'none', *(['frozen'] if config.freeze else [])):
+    sizes = [x.size for x, group in pairs if group == name]
     lines.append(f'{name:<16}{len(sizes):>8}{sum(sizes):>12,}')
   return '\n'.join(lines)

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from cmpe_jax import config as configs
-from cmpe_jax import events, metrics, models, processes, step
+from cmpe_jax import events, metrics, models, processes, step, warm_start
 from cmpe_jax import mesh as meshes
 from cmpe_jax import optimizer as optimizers
 from cmpe_jax import state as states
@@ -36,7 +36,7 @@ class Trainer:
     self.workdir, self.profile = workdir, profile
     self.mesh, self.info = meshes.make(), datasets.describe(config)
     meshes.check_batch(self.mesh, config.batch_size, config.accumulate_steps)
-    self.model = models.build(config.model, config.dtype, config.bn_group_size)
+    self.model = models.build(config.model, config.dtype, config.bn_group_size, config.freeze)
     self.source = pipeline.open_split(config, self.info, 'train', self.mesh)
     self.plan = events.plan(config, self.source.num_examples)
     self.rate = optimizers.schedule(config, self.plan.total)
@@ -68,9 +68,11 @@ class Trainer:
     """The newest checkpoint's state, or the initial one; and its step."""
     variables = models.init(self.model, step.key(self.config.seed, step.INIT, 0), self.info.image_size)
     metrics.say(self._heading(variables['params']))
+    newest = max(self.checkpoints.steps(), default=None)
+    if newest is None and self.config.init_from:
+      variables = processes.together('init_from', lambda: warm_start.load(self.config, variables))
     placed = meshes.replicate(variables, self.mesh)
     state = meshes.replicate(states.create(placed, self.optimizer, self.config.ema_decay > 0), self.mesh)
-    newest = max(self.checkpoints.steps(), default=None)
     if newest is not None:
       check_config(self.config, self.checkpoints.config(newest), newest)
       state = self.checkpoints.restore(newest, state)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from cmpe_jax.config import check_model
-from cmpe_jax.errors import UserError, check_choice
+from cmpe_jax.errors import UserError, check_choice, check_range
 from cmpe_jax.models import blocks, descriptors, initializers, inner_imaging, layers
 from cmpe_jax.models.resnet import ResNet
 
@@ -20,13 +20,16 @@ FORMS = {
 }
 
 
-def build(config: ml_collections.ConfigDict, dtype: str = 'float32', bn_group_size: int = 0) -> ResNet:
+def build(
+  config: ml_collections.ConfigDict, dtype: str = 'float32', bn_group_size: int = 0, frozen_stages: int = 0
+) -> ResNet:
   """The network of `config.model`.
 
   Args:
     config: the keys of `cmpe_jax.config.model()`; `num_classes` must be set.
     dtype: 'float32', 'bfloat16' or 'float64', of convolutions and feature maps.
     bn_group_size: examples a batch normalization group in training; 0: the whole global batch.
+    frozen_stages: the stem and so many stages that training leaves as they are.
 
   Raises:
     UserError: unknown name, a depth without such a net, a fold that the maps do not allow.
@@ -37,6 +40,7 @@ def build(config: ml_collections.ConfigDict, dtype: str = 'float32', bn_group_si
       'model.num_classes=0 means "as the dataset has", but no dataset is given here: set the number of classes.'
     )
   stem, sizes, widths = _stages(config)
+  check_range('freeze', frozen_stages, 0, len(sizes))
   pooling, filtering = FORMS[config.gate_form]
   return ResNet(
     stem=stem,
@@ -54,6 +58,7 @@ def build(config: ml_collections.ConfigDict, dtype: str = 'float32', bn_group_si
     dropout=config.dropout,
     bn_group_size=bn_group_size,
     zero_scale=config.zero_init,
+    frozen_stages=frozen_stages,
   )
 
 

@@ -33,6 +33,7 @@ class ResNet(nn.Module):
     dropout: rate, in basic pre-activation blocks.
     bn_group_size: examples a batch normalization group; 0: the whole batch.
     zero_scale: zero-initialized last batch normalization of a post-activation branch.
+    frozen_stages: the stem and so many stages are as in an evaluation even in training, and get no gradient.
   """
 
   stem: str
@@ -50,17 +51,22 @@ class ResNet(nn.Module):
   dropout: float = 0.0
   bn_group_size: int = 0
   zero_scale: bool = False
+  frozen_stages: int = 0
 
   @nn.compact
   def __call__(self, images: Array, train: bool = False) -> Array:
     """Normalized images [N, H, W, 3] -> logits [N, num_classes] in at least float32."""
     conv = functools.partial(Conv, dtype=self.dtype, descriptors=self.descriptors)
     norm = functools.partial(BatchNorm, train=train, dtype=self.dtype, group_size=self.bn_group_size)
-    x = self.embed(images.astype(at_least_float32(self.dtype)), conv, norm)
+    frozen_norm = functools.partial(norm, train=False)
+    stem_norm = frozen_norm if self.frozen_stages else norm
+    x = self.embed(images.astype(at_least_float32(self.dtype)), conv, stem_norm)
     v = None
     for spec in self.block_specs(x.shape[-1]):
-      block = self.make_block(spec, conv, norm, train)
-      x, v = block(x, v)
+      if spec['stage'] <= self.frozen_stages:
+        x, v = jax.lax.stop_gradient(self.make_block(spec, conv, frozen_norm, train=False)(x, v))
+      else:
+        x, v = self.make_block(spec, conv, norm, train)(x, v)
     if self.preact:
       x = nn.relu(norm(name='final_bn')(x))
     kind = at_least_float32(self.dtype)
@@ -95,6 +101,7 @@ class ResNet(nn.Module):
         specs.append(
           {
             'name': f'stage{stage + 1}_block{index}',
+            'stage': stage + 1,
             'base_width': width,
             'channels': out,
             'strides': strides,
@@ -108,7 +115,7 @@ class ResNet(nn.Module):
   def make_block(self, spec: dict[str, Any], conv, norm, train: bool) -> blocks.Block:
     """The block of a spec of `block_specs`."""
     spec = dict(spec)
-    columns = spec.pop('columns')
+    columns, _ = spec.pop('columns'), spec.pop('stage')
     gate = gates.GATES[self.gate]
     if gate is not None:
       gate = functools.partial(

@@ -191,7 +191,7 @@ def main(argv: Sequence[str]) -> None:
   if options.scales:
     scales = measure(run, options.split)
     written += [output / f'scales.{options.format}', output / 'scales.csv']
-    title = f'{run.info.name}, {options.split} split, gate {run.config.model.gate}'
+    title = f'{pathlib.Path(run.info.name).name}, {options.split} split, gate {run.config.model.gate}'
     figures.save(figures.draw_scales(scales.histograms, scales.moments()[0], run.names, title), written[1])
     write_numbers(written[2], scales, run.names)
   metrics.say('\n'.join(map(str, written)))

@@ -26,7 +26,7 @@ SCORE = 'accuracy'  # the metric that chooses the best checkpoint
 # What may change between two parts of a run without changing what is computed.
 FREE_KEYS = frozenset({
   'epochs', 'data_dir', 'eval_batch_size', 'steps_per_call', 'log_every_steps', 'eval_every_steps',
-  'checkpoint_every_steps', 'keep_checkpoints', 'resident_megabytes', 'model.gate_form',
+  'checkpoint_every_steps', 'keep_checkpoints', 'resident_megabytes', 'input_threads', 'input_processes', 'model.gate_form',
 })  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from ml_collections.config_flags import config_flags
 
 from cmpe_jax.errors import Interrupted, UserError
 
-DONE, WRONG, RESUMABLE = 0, 2, 75
+DONE, OTHER, WRONG, RESUMABLE = 0, 1, 2, 75
 MEMORY = "Lower batch_size, raise accumulate_steps, use dtype='bfloat16', or more devices."
 AGAIN = 'The same command goes on from the last checkpoint.'
 
@@ -21,8 +21,18 @@ def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
 
   Memory that does not suffice is a wrong input too: the same command would fail again.
   """
+  code = OTHER
   try:
-    parse(list(sys.argv if argv is None else argv))
+    code = _run(body, list(sys.argv if argv is None else argv))
+  finally:
+    if code and 'cmpe_jax.processes' in sys.modules:
+      sys.modules['cmpe_jax.processes'].ends_with(code)
+  return code
+
+
+def _run(body: Callable[[], object], argv: list[str]) -> int:
+  try:
+    parse(argv)
     body()
   except UserError as error:
     return _end(WRONG, f'error: {error}')
@@ -31,7 +41,7 @@ def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     return _end(RESUMABLE, f'interrupted. {AGAIN}')
   except RuntimeError as error:
-    first = str(error).splitlines()[0]
+    first = (str(error) or type(error).__name__).splitlines()[0]
     if 'RESOURCE_EXHAUSTED' in str(error):
       return _end(WRONG, f'error: the device is out of memory ({first}). {MEMORY}')
     if type(error).__name__ == 'JaxRuntimeError' and _is_one_of_several():

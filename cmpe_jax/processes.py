@@ -31,6 +31,7 @@ LOST = (
   b'lost contact with another process: it has died, or its machine has. This one ends too (exit code 75); '
   b'the same command goes on from the last checkpoint.\n'
 )
+_code: int | None = None
 _turn = itertools.count()  # every process passes the same barriers in the same order
 
 
@@ -90,14 +91,24 @@ def _is_in_cluster() -> bool:
 
 
 def _end_when_alone() -> None:
-  """JAX aborts a process whose peers are gone. Turns that abort into a sentence and exit code 75."""
+  """JAX aborts a process whose peers are gone. Turns that abort into a sentence and exit code 75.
+
+  A process that ends by itself keeps its own code (`ends_with`): JAX aborts it too, when the others do not follow.
+  """
 
   def ended(number: int) -> None:
-    os.write(2, LOST)
-    os._exit(75)
+    if _code is None:
+      os.write(2, LOST)
+    os._exit(75 if _code is None else _code)
 
   _end_when_alone.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(ended)  # type: ignore[attr-defined]  # kept alive
   ctypes.CDLL(None).signal(signal.SIGABRT, _end_when_alone.handler)  # type: ignore[attr-defined]
+
+
+def ends_with(code: int) -> None:
+  """Says that this process is about to end with an exit code of its own."""
+  global _code
+  _code = code
 
 
 def _client() -> Any:

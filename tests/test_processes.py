@@ -50,6 +50,19 @@ from cmpe_jax import command, processes
 sys.exit(command.run(lambda: processes.start(sys.argv[1], 2, 0, patience=5), ['alone']))
 """
 
+ONE_FAILS = """
+import sys, time
+from cmpe_jax import command, processes
+
+def body():
+  processes.start(sys.argv[1], 2, int(sys.argv[2]))
+  if sys.argv[2] == '1':
+    raise ValueError('a fault in one process')
+  time.sleep(100)
+
+sys.exit(command.run(body, ['one fails']))
+"""
+
 CONFIG = """
 from cmpe_jax import config as configs
 
@@ -93,6 +106,18 @@ def test_a_start_without_the_others_ends_in_time_and_can_be_retried():
   output = alone.communicate(timeout=120)[0]
   assert alone.returncode == 75, output
   assert time.monotonic() - began < 60
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_keeps_its_exit_code_and_the_others_can_be_retried():
+  address = free_address()
+  started = [begin(['-c', ONE_FAILS, address, str(process)]) for process in range(2)]
+  began = time.monotonic()
+  outputs = [process.communicate(timeout=120)[0] for process in started]
+  assert [process.returncode for process in started] == [75, 1], outputs
+  assert time.monotonic() - began < 60
+  assert 'a fault in one process' in outputs[1]
+  assert 'lost contact' in outputs[0]
 
 
 @pytest.mark.parametrize(

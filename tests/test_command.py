@@ -1,0 +1,53 @@
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cmpe_jax import command
+from cmpe_jax.errors import Interrupted, UserError
+
+
+def raises(error):
+  def body():
+    raise error
+
+  return body
+
+
+@pytest.mark.parametrize(
+  ('error', 'code'), [(UserError('epochs=x'), 2), (Interrupted('stopped at step 3'), 75), (KeyboardInterrupt(), 75)]
+)
+def test_exit_codes(error, code, capsys):
+  assert command.run(raises(error), ['test']) == code
+  assert str(error) in capsys.readouterr().err
+
+
+def test_anything_else_keeps_its_traceback():
+  with pytest.raises(ZeroDivisionError):
+    command.run(lambda: 1 / 0, ['test'])
+  done = subprocess.run(
+    [sys.executable, '-c', 'import sys; from cmpe_jax import command; sys.exit(command.run(lambda: 1 / 0, ["test"]))'],
+    capture_output=True, text=True, timeout=60,
+  )  # fmt: skip
+  assert done.returncode == 1
+  assert 'ZeroDivisionError' in done.stderr
+
+
+def test_memory_that_does_not_suffice_is_said_plainly(capsys):
+  code = command.run(lambda: jax.block_until_ready(jnp.zeros(1 << 45, jnp.float32)), ['test'])
+  assert code == 2
+  message = capsys.readouterr().err
+  assert 'out of memory' in message
+  assert 'batch_size' in message
+  assert len(message.splitlines()) == 1
+
+
+def test_wrong_flags_answer_without_importing_jax():
+  program = (
+    'import sys; from cmpe_jax import command; code = command.run(print, ["test", "--wrong=1"]); '
+    'sys.exit(10 * code + ("jax" in sys.modules))'
+  )
+  done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=60)
+  assert done.returncode == 20, done.stderr

@@ -5,12 +5,13 @@ Backbone: He et al. 2015 with fan-out, as the authors do for their ResNets. Gate
 
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Rule = Callable[[np.ndarray], np.ndarray]
+Rule = Callable[[Any], Any]  # of NumPy and of JAX arrays alike
 
 
 def conv_kernel(normal):

@@ -167,7 +167,7 @@ class CollapsedNorm(nn.Module):
     running_var = self.variable('batch_stats', 'var', jnp.ones, (filters,), dtype)
     scale = self.param('scale', nn.initializers.ones_init(), (filters,), dtype)
     bias = self.param('bias', nn.initializers.zeros_init(), (filters,), dtype)
-    shape, kernels = kernel.shape[:2], kernel.reshape(-1, filters)
+    shape, kernels = (kernel.shape[0], kernel.shape[1]), kernel.reshape(-1, filters)
     grouped = group(image, self.group_size if self.train else 0)
     if self.train:
       mean, var = imaging.filter_moments(kernels, *imaging.patch_moments(grouped, shape))

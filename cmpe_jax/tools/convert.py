@@ -1,6 +1,6 @@
 """Weights from elsewhere: `python -m cmpe_jax.tools.convert gluon FILE.params --config=configs/X.py --workdir=DIR`.
 
-Writes the checkpoint of step 0, which training goes on from and evaluation and the tools read.
+`convert timm FILE` reads a state dict of timm or torchvision instead. Writes the checkpoint of step 0, which training goes on from and evaluation and the tools read.
 """
 
 import sys
@@ -11,11 +11,12 @@ from absl import flags
 from cmpe_jax import command
 from cmpe_jax.errors import UserError, check_choice
 from cmpe_jax.tools.gluon import from_gluon
+from cmpe_jax.tools.timm import from_timm
 
-__all__ = ['from_gluon', 'main']
+__all__ = ['from_gluon', 'from_timm', 'main']
 
-READERS: dict[str, Callable[..., dict]] = {'gluon': from_gluon}
-USAGE = 'Usage: python -m cmpe_jax.tools.convert gluon FILE --config=configs/X.py --workdir=DIR'
+READERS: dict[str, Callable[..., dict]] = {'gluon': from_gluon, 'timm': from_timm}
+USAGE = 'Usage: python -m cmpe_jax.tools.convert gluon|timm FILE --config=configs/X.py --workdir=DIR'
 
 
 def convert(kind: str, path: str, config, workdir: str) -> None:
@@ -44,7 +45,8 @@ def main(argv: list[str]) -> int:
   def body() -> None:
     if len(positional) < 2 or flags.FLAGS.config is None or flags.FLAGS.workdir is None:
       raise UserError(f'a kind, a file, --config and --workdir are needed. {USAGE}')
-    convert(*positional, flags.FLAGS.config, flags.FLAGS.workdir)
+    kind, path = positional
+    convert(kind, path, flags.FLAGS.config, flags.FLAGS.workdir)
 
   return command.run(body, [argv[0], *argv[1 + len(positional) :]])
 

@@ -25,10 +25,6 @@ from cmpe_jax.data import datasets, folder, pipeline, stream
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools import chips, hlo
 
-CONFIG = command.config_flag()
-TOPOLOGY = flags.DEFINE_string('topology', 'v5e:4x4', 'v5e, v5p or v6e and the chips of the slice; or cpu:8.')
-JSON = flags.DEFINE_string('json', None, 'A file that gets the numbers too.')
-
 
 @dataclasses.dataclass(frozen=True)
 class Program:
@@ -204,11 +200,11 @@ def _bytes(count: float) -> str:
 
 def main() -> None:
   """The command."""
-  config = CONFIG.value
+  config, output = flags.FLAGS.config, flags.FLAGS.json
   if config is None:
     raise UserError('--config is missing: give a configuration file, such as --config=configs/imagenet_cmpe50.py.')
   configs.check(config)
-  devices, chip = chips.devices(TOPOLOGY.value)
+  devices, chip = chips.devices(flags.FLAGS.topology)
   jax.config.update('jax_enable_x64', config.dtype == 'float64')
   plan = Plan(datasets.resolve(config), devices)
   found = {}
@@ -222,10 +218,13 @@ def main() -> None:
       f'\nThe images/s are bounds, not promises: all devices, if only memory traffic ({chip.bandwidth / 1e9:,.0f} GB/s) '
       f'or only arithmetic ({chip.flops / 1e12:,.0f} TFLOP/s) took time ({chip.source}).'
     )
-  if JSON.value:
+  if output:
     values = {name: dataclasses.asdict(program) for name, program in found.items()}
-    pathlib.Path(JSON.value).write_text(json.dumps(values, indent=2) + '\n')
+    pathlib.Path(output).write_text(json.dumps(values, indent=2) + '\n')
 
 
 if __name__ == '__main__':
+  command.config_flag()
+  flags.DEFINE_string('topology', 'v5e:4x4', 'v5e, v5p or v6e and the chips of the slice; or cpu:8.')
+  flags.DEFINE_string('json', None, 'A file that gets the numbers too.')
   sys.exit(command.run(main))

@@ -5,13 +5,17 @@ import struct
 import subprocess
 import sys
 
+import chex
+import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import cmpe_jax
 from cmpe_jax import config as configuration
+from cmpe_jax import models
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import convert, gluon
+from cmpe_jax.tools import convert, gluon, timm
 
 ROOT = pathlib.Path(__file__).parents[2]
 NETS = pathlib.Path(__file__).parents[1] / 'golden' / 'nets'
@@ -55,6 +59,22 @@ def test_names_that_do_not_match_are_listed_on_both_sides():
 def test_another_number_of_classes_is_a_shape_error():
   with pytest.raises(UserError, match=r'output\.(weight|bias) has shape \(10'):
     gluon.from_gluon(str(FILE), model_config(num_classes=100))
+
+
+def test_a_state_dict_of_timm_becomes_a_checkpoint(tmp_path):
+  config = configuration.base()
+  config.update({'dataset': 'imagenet2012', 'image_size': 64})
+  config.model.update({
+    'backbone': 'imagenet_resnet', 'block': 'basic', 'depth': 18, 'preact': False, 'gate': 'none', 'num_classes': 1000,
+  })  # fmt: skip
+  ours = models.init(models.build(config.model), jax.random.key(3), 64)
+  theirs = {}
+  for place, leaf in jax.tree_util.tree_leaves_with_path(ours):
+    layout = {4: (3, 2, 0, 1), 2: (1, 0)}.get(leaf.ndim, (0,))
+    theirs[timm.timm_name([part.key for part in place][1:])] = np.ascontiguousarray(leaf.transpose(layout))
+  safetensors.numpy.save_file(theirs, tmp_path / 'net.safetensors')
+  convert.convert('timm', str(tmp_path / 'net.safetensors'), config, str(tmp_path / 'run'))
+  chex.assert_trees_all_equal(cmpe_jax.load_model(str(tmp_path / 'run'))[1], ours)
 
 
 @pytest.mark.parametrize('size', [0, 20, 30, 500, 100_000, -1])

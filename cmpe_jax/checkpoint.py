@@ -27,6 +27,7 @@ SCORE = 'accuracy'  # the metric that chooses the best checkpoint
 FREE_KEYS = frozenset({
   'epochs', 'data_dir', 'eval_batch_size', 'steps_per_call', 'log_every_steps', 'eval_every_steps',
   'checkpoint_every_steps', 'keep_checkpoints', 'resident_megabytes', 'input_threads', 'input_processes', 'model.gate_form',
+  'model.scan_blocks', 'remat',
 })  # fmt: skip
 
 
@@ -104,9 +105,11 @@ class Checkpoints:
     )
 
   def config(self, step: int) -> ml_collections.ConfigDict:
-    """The (resolved) configuration that a checkpoint was trained with."""
+    """The (resolved) configuration that a checkpoint was trained with; keys that are newer have their defaults."""
     restored = self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
-    return configs.from_plain(restored['config'])
+    config = configs.base()
+    config.update(configs.from_plain(restored['config']))
+    return config
 
   def restore(self, step: int, like: TrainState) -> TrainState:
     """The state of a checkpoint, with the tree, shapes, types and placement of `like`.
@@ -173,8 +176,8 @@ def check_config(
   ours, theirs = configs.flatten(config), configs.flatten(saved)
   lines = []
   for key in sorted(ours.keys() | theirs.keys()):
-    compared = key.startswith('model.') if model_only or step == 0 else key not in FREE_KEYS
-    if compared and ours.get(key) != theirs.get(key):
+    compared = key.startswith('model.') or not (model_only or step == 0)
+    if compared and key not in FREE_KEYS and ours.get(key) != theirs.get(key):
       lines.append(f'  {key}: {theirs.get(key)!r} in the checkpoint, {ours.get(key)!r} now')
   if lines:
     raise UserError(

@@ -27,6 +27,7 @@ def load_model(workdir: str, checkpoint: str = 'best') -> tuple[Any, dict[str, A
   try:
     step = found.choose(checkpoint)
     config = found.config(step)
+    config.model.scan_blocks = False  # the same network; what looks into its blocks needs them one by one
     return models.build(config.model, dtype=config.dtype), found.variables(step, averaged=config.ema_decay > 0), config
   finally:
     found.close()

@@ -21,7 +21,11 @@ FORMS = {
 
 
 def build(
-  config: ml_collections.ConfigDict, dtype: str = 'float32', bn_group_size: int = 0, frozen_stages: int = 0
+  config: ml_collections.ConfigDict,
+  dtype: str = 'float32',
+  bn_group_size: int = 0,
+  frozen_stages: int = 0,
+  remat: bool = False,
 ) -> ResNet:
   """The network of `config.model`.
 
@@ -30,6 +34,7 @@ def build(
     dtype: 'float32', 'bfloat16' or 'float64', of convolutions and feature maps.
     bn_group_size: examples a batch normalization group in training; 0: the whole global batch.
     frozen_stages: the stem and so many stages that training leaves as they are.
+    remat: the gradient of a block computes its inner arrays again.
 
   Raises:
     UserError: unknown name, a depth without such a net, a fold that the maps do not allow.
@@ -59,6 +64,8 @@ def build(
     bn_group_size=bn_group_size,
     zero_scale=config.zero_init,
     frozen_stages=frozen_stages,
+    scan_blocks=config.scan_blocks,
+    remat=remat,
   )
 
 

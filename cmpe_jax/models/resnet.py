@@ -1,13 +1,15 @@
 """The networks: a stem, stages of blocks, a classifier."""
 
 import functools
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cmpe_jax.models import blocks, gates, initializers
+from cmpe_jax.models import blocks, gates, initializers, scan
 from cmpe_jax.models.descriptors import Descriptors
 from cmpe_jax.models.layers import BatchNorm, Conv, FilterMaps, at_least_float32
 
@@ -34,6 +36,8 @@ class ResNet(nn.Module):
     bn_group_size: examples a batch normalization group; 0: the whole batch.
     zero_scale: zero-initialized last batch normalization of a post-activation branch.
     frozen_stages: the stem and so many stages are as in an evaluation even in training, and get no gradient.
+    scan_blocks: all blocks of a stage but the first run in one loop; the variables are the same.
+    remat: a block's inner arrays are computed again for its gradient instead of being kept.
   """
 
   stem: str
@@ -52,6 +56,8 @@ class ResNet(nn.Module):
   bn_group_size: int = 0
   zero_scale: bool = False
   frozen_stages: int = 0
+  scan_blocks: bool = False
+  remat: bool = False
 
   @nn.compact
   def __call__(self, images: Array, train: bool = False) -> Array:
@@ -62,11 +68,13 @@ class ResNet(nn.Module):
     stem_norm = frozen_norm if self.frozen_stages else norm
     x = self.embed(images.astype(at_least_float32(self.dtype)), conv, stem_norm)
     v = None
-    for spec in self.block_specs(x.shape[-1]):
-      if spec['stage'] <= self.frozen_stages:
-        x, v = jax.lax.stop_gradient(self.make_block(spec, conv, frozen_norm, train=False)(x, v))
+    for stage, specs in itertools.groupby(self.block_specs(x.shape[-1]), lambda spec: spec['stage']):
+      if stage <= self.frozen_stages:
+        make = functools.partial(self.make_block, conv=conv, norm=frozen_norm, train=False)
+        x, v = jax.lax.stop_gradient(self.run_stage(list(specs), make, x, v))
       else:
-        x, v = self.make_block(spec, conv, norm, train)(x, v)
+        make = functools.partial(self.make_block, conv=conv, norm=norm, train=train)
+        x, v = self.run_stage(list(specs), make, x, v)
     if self.preact:
       x = nn.relu(norm(name='final_bn')(x))
     kind = at_least_float32(self.dtype)
@@ -112,6 +120,21 @@ class ResNet(nn.Module):
         channels = out
     return specs
 
+  def run_stage(
+    self, specs: list[dict[str, Any]], make: Callable[..., blocks.Block], x: Array, v: Array | None
+  ) -> tuple[Array, Array | None]:
+    """The blocks of a stage one after the other; with `scan_blocks` those after the first, all alike, in a loop.
+
+    The variables are made without a loop, and keep their names.
+    """
+    looped = self.scan_blocks and len(specs) > 2 and not self.is_initializing()
+    for spec in specs[:1] if looped else specs:
+      x, v = make(spec)(x, v)
+    if looped:
+      block = make({**specs[1], 'name': None, 'parent': None})
+      x, v = scan.run(self, block, [spec['name'] for spec in specs[1:]], x, v)
+    return x, v
+
   def make_block(self, spec: dict[str, Any], conv, norm, train: bool) -> blocks.Block:
     """The block of a spec of `block_specs`."""
     spec = dict(spec)
@@ -121,7 +144,10 @@ class ResNet(nn.Module):
       gate = functools.partial(
         gate, filter_maps=self.filter_maps, columns=columns, use_bias=self.gate_bias, group_size=self.bn_group_size
       )
-    return blocks.BLOCKS[self.block, self.preact](
+    kind = blocks.BLOCKS[self.block, self.preact]
+    if self.remat and train:
+      kind = nn.remat(kind, prevent_cse=spec['name'] is not None)  # a loop's body is not merged with anything
+    return kind(
       conv=conv,
       norm=norm,
       gate=gate,

@@ -23,7 +23,7 @@ def data_dir(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture
-def open_digits(open_split):
+def open_digits(data_dir, open_split):
   return functools.partial(open_split, data_dir)
 
 

@@ -176,6 +176,18 @@ def progress(step: int, total: int, epoch: float, values: dict[str, float], left
   )
 
 
+def evaluated(step: int, total: int, split: str, values: dict[str, float]) -> str:
+  """The console line of an evaluation, and a second one for the moving averages if there are any."""
+  lines = []
+  for group, note in (('eval', ''), ('eval_ema', '  (moving averages)')):
+    if f'{group}/loss' in values:
+      lines.append(
+        f'step {step:>{len(str(total))}}/{total}  {split}: accuracy {values[f"{group}/accuracy"]:7.2%}  '
+        f'top-5 {values[f"{group}/top5"]:7.2%}  loss {values[f"{group}/loss"]:.4f}{note}'
+      )
+  return '\n'.join(lines)
+
+
 def table(rows: dict[str, str]) -> str:
   """Names and values in two columns."""
   width = max(map(len, rows))

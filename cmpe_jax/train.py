@@ -85,11 +85,14 @@ class Trainer:
     chosen = (
       'by accuracy on the validation part' if config.validation else 'the newest (validation=0: nothing held out)'
     )
+    devices = f'{self.mesh.devices.size} x {self.mesh.devices.flat[0].device_kind}'
+    if jax.process_count() > 1:
+      devices += f' of {jax.process_count()} processes'
     rows = {
       'dataset': f'{config.dataset}: {self.source.num_examples:,} images to train on, {self.info.num_classes} classes',
       'network': f'{config.model.backbone} {config.model.depth}, gate {config.model.gate}, {states.count(params):,} parameters',
       'steps': f'{self.plan.total:,} of {config.batch_size} images ({config.epochs:g} epochs)',
-      'devices': f'{self.mesh.devices.size} x {self.mesh.devices.flat[0].device_kind}, {jax.process_count()} process(es)',
+      'devices': devices,
       'best checkpoint': chosen,
     }
     return metrics.table(rows) + '\n\n' + optimizers.table(config, params) + '\n'
@@ -115,9 +118,11 @@ class Trainer:
 
   def _dispatch(self, state: TrainState, batch: Any, count: int) -> tuple[TrainState, Any]:
     """Hands a call to the device. The first one of each size compiles, before it returns."""
-    began = time.perf_counter()
+    began, new = time.perf_counter(), count not in self.compiled
+    if new:
+      metrics.say('compiling ...')
     result = self.call(state, self.source.resident, batch)
-    if count not in self.compiled:
+    if new:
       self.compiled.add(count)
       self.clock.paused(time.perf_counter() - began, compiling=True)
     return result
@@ -181,8 +186,7 @@ class Trainer:
       values |= {f'eval_ema/{name}': value for name, value in self.evaluator(state.ema).items()}
       score = values['eval_ema/accuracy']
     self.writer.write(done, values)
-    shown = '  '.join(f'{name} {value:.4f}' for name, value in values.items() if not name.endswith('count'))
-    metrics.say(f'step {done}/{self.plan.total}  {self.evaluator.split}: {shown}')
+    metrics.say(metrics.evaluated(done, self.plan.total, self.evaluator.split, values))
     return score
 
   def results(self) -> dict[str, float]:

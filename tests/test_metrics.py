@@ -71,3 +71,11 @@ def test_the_progress_line_has_what_people_ask_for():
   line = metrics.progress(50, 1000, 2.5, values, '0:01:40')
   for part in ('50/1000', '2.50', '0.5000', '87.50%', '0.01', '1234 images/s', '3%', '0:01:40'):
     assert part in line
+
+
+def test_an_evaluation_is_a_line_in_the_same_columns_and_moving_averages_are_another():
+  values = {'eval/loss': 0.25, 'eval/accuracy': 0.915, 'eval/top5': 1.0, 'eval/count': 364}
+  line = metrics.evaluated(50, 1000, 'test', values)
+  assert line == 'step   50/1000  test: accuracy  91.50%  top-5 100.00%  loss 0.2500'
+  averaged = {f'eval_ema/{name.partition("/")[2]}': value for name, value in values.items()}
+  assert metrics.evaluated(50, 1000, 'test', values | averaged) == f'{line}\n{line}  (moving averages)'

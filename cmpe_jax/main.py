@@ -1,14 +1,11 @@
 """Trains or evaluates: `python -m cmpe_jax.main --config=configs/digits.py [--config.KEY=VALUE] [--mode=eval]`."""
 
-import hashlib
-import os
-import pathlib
-import platform
 import sys
 
 from absl import flags
 
 from cmpe_jax import command
+from cmpe_jax.cache import compile_cache
 from cmpe_jax.errors import UserError
 
 CONFIG = command.config_flag()
@@ -44,29 +41,6 @@ def main() -> None:
     from cmpe_jax import evaluate
 
     evaluate.run(CONFIG.value, workdir, CHECKPOINT.value)
-
-
-def compile_cache() -> None:
-  """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or ~/.cache/cmpe_jax.
-
-  One folder per kind of processor, because a home directory may be shared by machines whose instruction sets differ.
-  A cache that cannot be used is left out: JAX itself only warns about entries that it cannot read or write.
-  """
-  import jax
-
-  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    try:
-      information = pathlib.Path('/proc/cpuinfo')
-      lines = information.read_text().splitlines() if information.exists() else []
-      kind = '\n'.join(
-        [platform.machine()] + sorted({line for line in lines if line.startswith(('model name', 'flags'))})
-      )
-      place = pathlib.Path.home() / '.cache' / 'cmpe_jax' / hashlib.sha256(kind.encode()).hexdigest()[:12]
-      place.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-      return
-    jax.config.update('jax_compilation_cache_dir', str(place))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
 if __name__ == '__main__':

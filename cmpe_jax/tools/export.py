@@ -17,8 +17,8 @@ from jax import export
 
 from cmpe_jax import command, metrics
 from cmpe_jax import config as configs
+from cmpe_jax.cache import compile_cache
 from cmpe_jax.errors import UserError
-from cmpe_jax.main import compile_cache
 from cmpe_jax.tools import inference, trained
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')

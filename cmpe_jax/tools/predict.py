@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from cmpe_jax import command, metrics
+from cmpe_jax.cache import compile_cache
 from cmpe_jax.errors import UserError
-from cmpe_jax.main import compile_cache
 from cmpe_jax.tools import trained
 
 Prediction = dict[str, Any]

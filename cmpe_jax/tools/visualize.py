@@ -19,9 +19,9 @@ import numpy as np
 
 from cmpe_jax import command, metrics
 from cmpe_jax import mesh as meshes
+from cmpe_jax.cache import compile_cache
 from cmpe_jax.data import pipeline
 from cmpe_jax.errors import UserError, check_choice
-from cmpe_jax.main import compile_cache
 from cmpe_jax.models import inner_imaging
 from cmpe_jax.tools import figures, trained
 

@@ -1,0 +1,107 @@
+"""What a compiler says that programs cost, for a device that need not be there; each one compiled once and kept in a file."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+
+from cmpe_jax.errors import UserError
+from cmpe_jax.tools import benchmark_fusions, benchmark_programs
+
+FLAGS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')  # what changes a compilation from outside
+
+
+class Store:
+  """A JSON file {'about': {...}, 'cells': {name: {...}}}, written anew after every cell."""
+
+  def __init__(self, path: pathlib.Path | None, about: dict[str, Any]):
+    """Without a path nothing is kept. Raises `UserError`: the file is not of this kind, or about something else."""
+    self._path, self._about = path, about
+    found = self._read()
+    differ = [key for key in about if key in found['about'] and found['about'][key] != about[key] and key != 'versions']
+    if differ:
+      key = differ[0]
+      raise UserError(
+        f'--json={path} holds figures of {key}={found["about"][key]!r}, and this command asks for {about[key]!r}: name another file.'
+      )
+    self.cells: dict[str, dict[str, Any]] = found['cells']
+
+  def put(self, name: str, values: dict[str, Any]) -> None:
+    """Keeps one cell, and those that another command has written meanwhile."""
+    self.cells = self._read()['cells'] | {name: values} if self._path else self.cells | {name: values}
+    if self._path:
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      new = self._path.with_name(f'.{self._path.name}.{os.getpid()}')
+      new.write_text(json.dumps({'about': self._about, 'cells': dict(sorted(self.cells.items()))}, indent=1) + '\n')
+      new.replace(self._path)
+
+  def _read(self) -> dict[str, Any]:
+    if self._path is None or not self._path.exists():
+      return {'about': {}, 'cells': {}}
+    try:
+      found = json.loads(self._path.read_text())
+      return {'about': dict(found['about']), 'cells': dict(found['cells'])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+      raise UserError(f'--json={self._path} is not a file of this command: name another one, or delete it.') from error
+
+
+def of_cell(
+  config: ml_collections.ConfigDict,
+  cell: benchmark_programs.Cell,
+  device: jax.Device,
+  kept: dict[str, Any] | None,
+  say: Callable[[str], None],
+  programs: pathlib.Path | None = None,
+) -> dict[str, Any]:
+  """The cost of a cell's program on one device: `kept`, if that is of this very program, else compiled now.
+
+  Args:
+    config: see `benchmark_programs.program`.
+    cell: which program.
+    device: for which the compiler works.
+    kept: what an earlier call gave for this cell.
+    say: takes a line about what takes long.
+    programs: a folder that gets the optimized program as text.
+
+  Returns:
+    {'program': a hash of the lowered program, the compiler's version and its flags, 'accessed': bytes read and written
+    by all operations, 'flops', 'temporary', 'peak' (bytes), 'seconds': that compiling took, 'groups':
+    `benchmark_fusions.groups`}.
+  """
+  lowered = benchmark_programs.program(config, cell, device).lower(device.platform)
+  key = _key(lowered.as_text(), device)
+  if kept and kept['program'] == key:
+    return kept
+  say(f'compiling {cell.name} ...')
+  began = time.perf_counter()
+  compiled: Any = lowered.compile()
+  seconds = time.perf_counter() - began
+  text, cost = compiled.as_text(), compiled.cost_analysis()
+  if programs:
+    programs.mkdir(parents=True, exist_ok=True)
+    (programs / f'{cell.name.replace(" ", "_")}.txt').write_text(text)
+  found = {'program': key, 'accessed': cost['bytes accessed'], 'flops': cost['flops']}
+  return found | benchmark_programs.memory(compiled) | {'seconds': seconds, 'groups': benchmark_fusions.groups(text)}
+
+
+def versions(*extra: str) -> dict[str, str]:
+  """Of the packages that make the programs; '-' for one that is not there."""
+  found = {}
+  for name in ('jax', 'jaxlib', 'flax', *extra):
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      found[name] = '-'
+  return found
+
+
+def _key(text: str, device: jax.Device) -> str:
+  parts = [text, device.device_kind, json.dumps(versions('libtpu'))] + [os.environ.get(name, '') for name in FLAGS]
+  return hashlib.sha256('\0'.join(parts).encode()).hexdigest()

@@ -1,0 +1,116 @@
+"""The training step and the inference of a network by gate and form: time on this device, or cost by a compiler.
+
+`python -m cmpe_jax.tools.benchmark step --config=configs/imagenet_cmpe50.py --config.batch_size=8` runs them in turns on
+random data that lie on the device. With `--topology=v5e:2x4` the TPU compiler says what they cost on one chip.
+"""
+
+import pathlib
+import sys
+import time
+from typing import Any
+
+import jax
+import ml_collections
+from absl import flags
+
+from cmpe_jax import command
+from cmpe_jax import config as configs
+from cmpe_jax.errors import UserError
+from cmpe_jax.tools import benchmark_costs, chips
+from cmpe_jax.tools.benchmark_programs import MODES, Cell, cells
+
+
+def define_flags() -> None:
+  """The flags of the command."""
+  command.config_flag()
+  flags.DEFINE_list('gates', list(configs.GATES), 'Gates to compare.')
+  flags.DEFINE_list('forms', ['plain', 'exact'], 'Forms of each gate.')
+  flags.DEFINE_list('modes', list(MODES), 'train: the whole training step; infer: images to logits.')
+  flags.DEFINE_list('orders', None, "pre, post or both: order of activation; default: the configuration's.")
+  flags.DEFINE_string('json', None, 'A file that gets the numbers.')
+  flags.DEFINE_string('topology', None, 'v5e:2x4, for example: no run, but the cost that this compiler foresees.')
+  flags.DEFINE_integer('breakdown', 0, 'With --topology: where the bytes are, so many lines a program.')
+  flags.DEFINE_string('programs', None, 'With --topology: a folder that gets the compiled programs as text.')
+
+
+def main() -> None:
+  """The command, after its flags were parsed."""
+  options = flags.FLAGS
+  if options.config is None:
+    raise UserError('--config is missing: give a configuration file, such as --config=configs/imagenet_cmpe50.py.')
+  config = options.config
+  configs.check(config)
+  jax.config.update('jax_enable_x64', config.dtype == 'float64')
+  orders = options.orders or ['pre' if config.model.preact else 'post']
+  chosen = cells(orders, options.gates, options.forms, options.modes)
+  foresee(config, chosen)
+
+
+def foresee(config: ml_collections.ConfigDict, chosen: list[Cell]) -> None:
+  """Compiles the programs that are not in the file yet, for one chip of the topology, and prints what they cost."""
+  options = flags.FLAGS
+  if config.accumulate_steps > 1 or config.model.scan_blocks:
+    raise UserError(
+      'a compiler counts the inside of a loop once: set accumulate_steps=1 and model.scan_blocks=False to compare costs.'
+    )
+  device = chips.devices(options.topology)[0][0]
+  store = benchmark_costs.Store(pathlib.Path(options.json) if options.json else None, {
+    'config': command.config_name(), 'topology': options.topology, 'device': device.device_kind,
+    'batch_size': config.batch_size, 'dtype': config.dtype, 'versions': benchmark_costs.versions('libtpu'),
+  })  # fmt: skip
+  programs = pathlib.Path(options.programs) if options.programs else None
+  for number, cell in enumerate(chosen):
+    began = time.perf_counter()
+    kept = store.cells.get(cell.name)
+    found = benchmark_costs.of_cell(config, cell, device, kept, say, programs)
+    if found is not kept:
+      store.put(cell.name, found)
+      say(f'{number + 1} of {len(chosen)}: {found["accessed"] / 1e9:.2f} GB, {time.perf_counter() - began:.0f} s')
+  print(f'{command.config_name()}, batch {config.batch_size}, {config.dtype}, one {device.device_kind}')
+  print('bytes accessed and FLOPs of one step, as its compiler counts them; bytes in GB (10^9)\n')
+  print(aligned(cost_rows(store.cells, chosen)))
+  for cell in chosen if options.breakdown else ():
+    print(f'\n{cell.name}: bytes of operands and results, in GB')
+    print(aligned(group_rows(store.cells, cell, options.breakdown)))
+
+
+def cost_rows(found: dict[str, dict[str, Any]], chosen: list[Cell]) -> list[list[str]]:
+  """The table of costs, a row a cell."""
+  rows = [['', 'accessed', 'of none', 'GFLOPs', 'of none', 'temporary', 'peak', 'compiled in']]
+  for cell in chosen:
+    own, none = found[cell.name], found.get(cell.reference.name)
+    ratios = [f'{own[key] / none[key]:.4f}' if none else '-' for key in ('accessed', 'flops')]
+    accessed, flops = f'{own["accessed"] / 1e9:.3f}', f'{own["flops"] / 1e9:,.1f}'
+    memory = [f'{own[key] / 1e9:.3f}' for key in ('temporary', 'peak')]
+    rows.append([cell.name, accessed, ratios[0], flops, ratios[1], *memory, f'{own["seconds"]:.0f} s'])
+  return rows
+
+
+def group_rows(found: dict[str, dict[str, Any]], cell: Cell, count: int) -> list[list[str]]:
+  """The places of a program that move most bytes more or less than without a gate; without a reference, most bytes."""
+  own = found[cell.name]['groups']
+  none = found.get(cell.reference.name, {'groups': {}})['groups'] if cell != cell.reference else {}
+  zero = {'count': 0, 'size': 0, 'outside': 0}
+  places = {name: (own.get(name, zero), none.get(name, zero)) for name in sorted(own.keys() | none.keys())}
+  rows = [['place', 'instructions', 'bytes', 'without gate', 'more', 'more off the chip']]
+
+  def row(name: str, a: dict[str, int], b: dict[str, int]) -> list[str]:
+    numbers = [a['size'], b['size'], a['size'] - b['size'], a['outside'] - b['outside']]
+    return [name, f'{a["count"]}', *(f'{number / 1e9:.4f}' for number in numbers)]
+
+  largest = sorted(places.items(), key=lambda item: -abs(item[1][0]['size'] - item[1][1]['size']))
+  rows += [row(name, *pair) for name, pair in largest[:count]]
+  total = [{key: sum(pair[i][key] for pair in places.values()) for key in zero} for i in (0, 1)]
+  return [*rows, row('all', *total)]
+
+
+def aligned(rows: list[list[str]]) -> str:
+  """Rows of cells as lines: the first column to the left, the others to the right."""
+  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+  lines = [[row[0].ljust(widths[0])] + [cell.rjust(widths[i + 1]) for i, cell in enumerate(row[1:])] for row in rows]
+  return '\n'.join('  '.join(line).rstrip() for line in lines)
+
+
+def say(line: str) -> None:
+  """Progress, on stderr."""
+  print(line, file=sys.stderr, flush=True)

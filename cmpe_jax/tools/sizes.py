@@ -1,0 +1,165 @@
+"""How large a network is: parameters, multiplications and activations, by tracing it. Nothing is compiled.
+
+MACs are the multiply-accumulates of an evaluation of one image that convolutions and matrix products need, padding
+included; normalizations, ReLUs and whatever else goes element by element is not counted. Activations are the numbers that
+convolutions give, as Radosavovic et al. 2020 (arXiv 2003.13678) count them.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_collections
+from jax.extend import core
+from jax.interpreters.partial_eval import dce_jaxpr
+
+from cmpe_jax import models, optimizer, step
+from cmpe_jax.models import blocks
+
+CONVOLUTION, PRODUCT = 'conv_general_dilated', 'dot_general'
+HEAD = 'head'
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """The stem, a stage, or the head of a network.
+
+  Attributes:
+    name: 'stem', 'stage1', ..., 'head'.
+    output: of one image, (height, width, channels) or (classes,).
+    blocks: in a stage.
+    trainable: parameters that training changes.
+    frozen: parameters that `config.freeze` leaves as they are.
+    statistics: running means and variances.
+    macs: all, of one image.
+    gate_macs: those of gates and descriptors.
+    activations: of one image.
+  """
+
+  name: str
+  output: tuple[int, ...]
+  blocks: int
+  trainable: int
+  frozen: int
+  statistics: int
+  macs: int
+  gate_macs: int
+  activations: int
+
+
+def variables(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Shapes of {'params', 'batch_stats'} of a resolved configuration. Raises `UserError`: it has no such network."""
+  model = models.build(config.model, config.dtype)
+  shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), _image(config))
+  return {name: shapes[name] for name in ('params', 'batch_stats')}
+
+
+def count(tree: Any) -> int:
+  """Numbers in a tree of arrays or shapes."""
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def parameters(config: ml_collections.ConfigDict) -> int:
+  """Parameters of a resolved configuration."""
+  return count(variables(config)['params'])
+
+
+def parts(config: ml_collections.ConfigDict) -> list[Part]:
+  """The parts of the network of a resolved configuration, in order.
+
+  Raises:
+    UserError: it has no such network.
+  """
+  tree = variables(config)
+  frozen = optimizer.frozen_mask(tree['params'], config.freeze)
+  outputs, costs = _trace(config, tree)
+  found = []
+  for name, (output, depth) in outputs.items():
+    values = {'trainable': 0, 'frozen': 0, 'statistics': 0}
+    for top, shapes in tree['params'].items():
+      if part_of(top) == name:
+        fixed = all(jax.tree.leaves(frozen[top]))
+        values['frozen' if fixed else 'trainable'] += count(shapes)
+    for top, shapes in tree['batch_stats'].items():
+      values['statistics'] += count(shapes) if part_of(top) == name else 0
+    own = [(macs, gate, size) for place, macs, gate, size in costs if place == name]
+    found.append(
+      Part(
+        name=name,
+        output=output,
+        blocks=depth,
+        **values,
+        macs=sum(macs for macs, _, _ in own),
+        gate_macs=sum(macs for macs, gate, _ in own if gate),
+        activations=sum(size for _, _, size in own),
+      )
+    )
+  return found
+
+
+def part_of(path: str) -> str:
+  """'stage2_block0/conv1' -> 'stage2'; 'stem', 'input_bn' -> 'stem'; 'final_bn', 'classifier' -> 'head'."""
+  match = re.search(r'\b(stage\d+)_block|\b(stem|input_bn)', path)
+  return (match[1] or 'stem') if match else HEAD
+
+
+def total(found: list[Part]) -> Part:
+  """The whole network."""
+  sums = {
+    field.name: sum(getattr(part, field.name) for part in found)
+    for field in dataclasses.fields(Part)
+    if field.type in (int, 'int')
+  }
+  return Part(name='total', output=found[-1].output, **sums)
+
+
+def _image(config: ml_collections.ConfigDict) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), step.image_dtype(config))
+
+
+def _trace(config: ml_collections.ConfigDict, tree: Any) -> tuple[dict[str, Any], list[tuple[str, int, bool, int]]]:
+  """{part: (output, blocks)}, and (part, MACs, of a gate, activations) of each product that logits depend on."""
+  unrolled = config.model.copy_and_resolve_references()
+  unrolled.scan_blocks = False
+  model = models.build(unrolled, config.dtype)
+
+  def captured(module: Any, method: str) -> bool:
+    return method == 'embed' or (method == '__call__' and isinstance(module, blocks.Block))
+
+  def call(tree, image):
+    return model.apply(tree, image, capture_intermediates=captured, mutable=['intermediates'])
+
+  closed, (logits, updated) = jax.make_jaxpr(call, return_shape=True)(tree, _image(config))
+  sown = updated['intermediates']
+  outputs = {'stem': (sown['embed'][0].shape[1:], 0)}
+  for stage, size in enumerate(model.stage_sizes, 1):
+    last, _ = sown[f'stage{stage}_block{size - 1}']['__call__'][0]
+    outputs[f'stage{stage}'] = (last.shape[1:], size)
+  outputs[HEAD] = (logits.shape[1:], 0)
+  used = [True] + [False] * (len(closed.jaxpr.outvars) - 1)
+  return outputs, list(_products(dce_jaxpr(closed.jaxpr, used)[0]))
+
+
+def _products(jaxpr: core.Jaxpr) -> Iterator[tuple[str, int, bool, int]]:
+  for equation in jaxpr.eqns:
+    for inner in core.jaxprs_in_params(equation.params):
+      yield from _products(inner)
+    kind, path = equation.primitive.name, str(equation.source_info.name_stack)
+    if kind not in (CONVOLUTION, PRODUCT):
+      continue
+    operand, kernel = (_shape(value) for value in equation.invars)
+    shape, place = _shape(equation.outvars[0]), part_of(path)
+    if kind == CONVOLUTION:  # the kernel's: rows, columns, inputs, outputs
+      gate = '/gate/' in path
+      yield place, math.prod(shape) * math.prod(kernel[:3]), gate, 0 if gate else math.prod(shape)
+    else:
+      ((contracted, _), _) = equation.params['dimension_numbers']
+      depth = math.prod(operand[axis] for axis in contracted)
+      yield place, math.prod(shape) * depth, place != HEAD, 0
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+  return value.aval.shape

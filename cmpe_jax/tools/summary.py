@@ -1,0 +1,126 @@
+"""How large a network is: `python -m cmpe_jax.tools.summary --config=configs/digits.py [--config.model.gate=se]`.
+
+Parameters, MACs and activations of each stage, and those of all gates side by side, with the parameters that the paper
+prints. It reads no data and compiles nothing.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from absl import flags
+
+from cmpe_jax import command
+from cmpe_jax import config as configs
+from cmpe_jax.data import datasets
+from cmpe_jax.errors import UserError
+from cmpe_jax.tools import paper, sizes
+from cmpe_jax.tools.sizes import Part
+
+NUMBERS = ('trainable', 'frozen', 'statistics', 'macs', 'gate_macs', 'activations')
+
+
+def by_gate(config: ml_collections.ConfigDict) -> tuple[dict[str, Part], dict[str, str]]:
+  """The whole network with each of the gates, and for those that it cannot have, the reason."""
+  found, refused = {}, {}
+  for gate in configs.GATES:
+    other = ml_collections.ConfigDict(config.to_dict())
+    other.model.gate = gate
+    try:
+      found[gate] = sizes.total(sizes.parts(other))
+    except UserError as error:
+      refused[gate] = str(error)
+  return found, refused
+
+
+def parts_table(parts: list[Part], dtype: str) -> str:
+  """A row a part, and one of the whole."""
+  rows = [['', 'output', 'blocks', *_heading(parts), 'MACs', 'of gates', 'activations', f'in {dtype}']]
+  for part in [*parts, sizes.total(parts)]:
+    output = '' if part.name == 'total' else 'x'.join(map(str, part.output))
+    cells = [part.name, output, str(part.blocks or ''), *_counts(part, parts)]
+    rows.append([*cells, *_costs(part), _bytes(part.activations * jnp.dtype(dtype).itemsize)])
+  return table(rows)
+
+
+def gates_table(found: dict[str, Part], refused: dict[str, str], config: ml_collections.ConfigDict) -> str:
+  """A row a gate, the configured one marked; the paper's figures in the last column if it has any."""
+  printed, every = paper.parameters(config.model), list(found.values())
+  rows = [['gate', *_heading(every), 'together', 'MACs', 'of gates', 'activations'] + ['the paper'] * bool(printed)]
+  for gate, part in found.items():
+    name = gate + (' *' if gate == config.model.gate else '')
+    cells = [name, *_counts(part, every), f'{part.trainable + part.frozen + part.statistics:,}', *_costs(part)]
+    figure = f'{printed[gate]} M' if gate in printed else '-'
+    rows.append(cells + [figure] * bool(printed))
+  notes = [f'\n{gate} is not possible here: {reason}' for gate, reason in refused.items()]
+  return table(rows) + ''.join(notes) + (f'\n{paper.NOTE}' if printed else '')
+
+
+def table(rows: list[list[str]]) -> str:
+  """Columns aligned: the first one to the left, numbers to the right."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return '\n'.join(
+    '  '.join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
+    for row in rows
+  )
+
+
+def _heading(parts: list[Part]) -> list[str]:
+  return ['trainable', *(['frozen'] if any(part.frozen for part in parts) else []), 'statistics']
+
+
+def _counts(part: Part, parts: list[Part]) -> list[str]:
+  frozen = [f'{part.frozen:,}'] if any(other.frozen for other in parts) else []
+  return [f'{part.trainable:,}', *frozen, f'{part.statistics:,}']
+
+
+def _costs(part: Part) -> list[str]:
+  return [f'{part.macs:,}', f'{part.gate_macs:,}', f'{part.activations:,}']
+
+
+def _bytes(count: int) -> str:
+  return f'{count / 2**20:,.2f} MiB'
+
+
+def main() -> None:
+  """The command."""
+  config, output = flags.FLAGS.config, flags.FLAGS.json
+  if config is None:
+    raise UserError('--config is missing: give a configuration file, such as --config=configs/digits.py.')
+  configs.check(config)
+  jax.config.update('jax_enable_x64', config.dtype == 'float64')
+  config = datasets.resolve(config)
+  model, parts = config.model, sizes.parts(config)
+  print(
+    f'{command.config_name()}: {model.backbone} {model.depth}, gate {model.gate} ({model.gate_form} form), '
+    f'{model.num_classes} classes; one image of {config.image_size}x{config.image_size} pixels\n'
+  )
+  print(parts_table(parts, config.dtype) + '\n')
+  found, refused = by_gate(config)
+  print(gates_table(found, refused, config))
+  if output:
+    write(pathlib.Path(output), parts, found, paper.parameters(model))
+
+
+def write(path: pathlib.Path, parts: list[Part], found: dict[str, Part], printed: dict[str, float]) -> None:
+  """The same as JSON. Raises `UserError` if it cannot be written."""
+  gates: dict[str, Any] = {
+    gate: {name: getattr(part, name) for name in NUMBERS} | {'paper_millions': printed.get(gate)}
+    for gate, part in found.items()
+  }
+  content = {'parts': [dataclasses.asdict(part) for part in parts], 'gates': gates}
+  try:
+    path.write_text(json.dumps(content, indent=2) + '\n')
+  except OSError as error:
+    raise UserError(f'--json={path} cannot be written ({error.strerror}): give another file.') from error
+
+
+if __name__ == '__main__':
+  command.config_flag()
+  flags.DEFINE_string('json', None, 'A file that gets the numbers too.')
+  sys.exit(command.run(main))

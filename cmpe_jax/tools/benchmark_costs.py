@@ -24,32 +24,39 @@ class Store:
   def __init__(self, path: pathlib.Path | None, about: dict[str, Any]):
     """Without a path nothing is kept. Raises `UserError`: the file is not of this kind, or about something else."""
     self._path, self._about = path, about
-    found = self._read()
-    differ = [key for key in about if key in found['about'] and found['about'][key] != about[key] and key != 'versions']
-    if differ:
-      key = differ[0]
-      raise UserError(
-        f'--json={path} holds figures of {key}={found["about"][key]!r}, and this command asks for {about[key]!r}: name another file.'
-      )
+    found = read(path)
+    old = found['about']
+    for key in about.keys() - {'versions'} if old else ():
+      if old.get(key) != about[key]:
+        raise UserError(
+          f'--json={path} holds figures of {key}={old.get(key)!r}, and this command asks for {about[key]!r}: name another file.'
+        )
     self.cells: dict[str, dict[str, Any]] = found['cells']
 
   def put(self, name: str, values: dict[str, Any]) -> None:
     """Keeps one cell, and those that another command has written meanwhile."""
-    self.cells = self._read()['cells'] | {name: values} if self._path else self.cells | {name: values}
+    self.cells = (read(self._path)['cells'] if self._path else self.cells) | {name: values}
     if self._path:
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      new = self._path.with_name(f'.{self._path.name}.{os.getpid()}')
-      new.write_text(json.dumps({'about': self._about, 'cells': dict(sorted(self.cells.items()))}, indent=1) + '\n')
-      new.replace(self._path)
+      write(self._path, self._about, dict(sorted(self.cells.items())))
 
-  def _read(self) -> dict[str, Any]:
-    if self._path is None or not self._path.exists():
-      return {'about': {}, 'cells': {}}
-    try:
-      found = json.loads(self._path.read_text())
-      return {'about': dict(found['about']), 'cells': dict(found['cells'])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-      raise UserError(f'--json={self._path} is not a file of this command: name another one, or delete it.') from error
+
+def write(path: pathlib.Path, about: dict[str, Any], cells: dict[str, Any]) -> None:
+  """Replaces the file at once, so that it is never half written."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  new = path.with_name(f'.{path.name}.{os.getpid()}')
+  new.write_text(json.dumps({'about': about, 'cells': cells}, indent=1) + '\n')
+  new.replace(path)
+
+
+def read(path: pathlib.Path | None) -> dict[str, dict[str, Any]]:
+  """What `write` wrote; nothing if there is no file. Raises `UserError`: it is something else."""
+  if path is None or not path.exists():
+    return {'about': {}, 'cells': {}}
+  try:
+    found = json.loads(path.read_text())
+    return {'about': dict(found['about']), 'cells': dict(found['cells'])}
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(f'--json={path} is not a file of this command: name another one, or delete it.') from error
 
 
 def of_cell(

@@ -46,7 +46,7 @@ def instructions(text: str) -> Iterator[Instruction]:
     if not opcode.endswith('-start'):  # the result of a start names its operands
       moved += [shapes.get(operand, '') for operand in _OPERAND.findall(_arguments(match['rest']))]
     operation = re.search(r'op_name="((?:[^"\\]|\\.)*)"', match['rest'])
-    where = place(operation[1] if operation else '')
+    where = 'copies' if 'copy' in opcode or opcode.endswith('-start') else place(operation[1] if operation else '')
     pairs = [pair for part in moved for pair in _arrays(part)]
     yield Instruction(name, where, sum(size for size, _ in pairs), sum(size for size, outside in pairs if outside))
 
@@ -66,18 +66,21 @@ def place(operation: str) -> str:
   """'jit(f)/ResNet/ResNet.run_stage/stage1_block2/conv1/add' gives 'stage1 later conv1'.
 
   'first' is the first block of a stage, the one that projects; 'later' are the others. The gradient's part begins with
-  'grad '. What is outside of the network is 'other'.
+  'grad '. What is outside of the network is 'other'. (Copies, such as those of kernels into the memory on the chip, are
+  'copies', wherever they belong.)
   """
-  parts = [part for part in re.sub(r'\[.*?\]', '', operation).split('/') if '.' not in part]
+  # Arguments are written state.params['stem']['kernel'], with or without backslashes.
+  parts = [part for part in re.split(r"[/\\\[\]']+|state\.", operation) if part and '.' not in part]
   backward = 'grad ' if 'transpose(' in operation else ''
-  stage = _STAGE.search(operation)
-  if stage:
-    inside = parts[next(i for i, part in enumerate(parts) if _STAGE.search(part)) + 1 : -1]
-    module = ' '.join(inside[:1]) or 'sum'
-    return f'{backward}stage{stage[1]} {"first" if stage[2] == "0" else "later"} {module}'
-  if 'ResNet' in operation:
-    inside = parts[next((i for i, part in enumerate(parts) if 'ResNet' in part), 0) + 1 : -1]
-    return backward + (' '.join(inside[:1]) or 'ends')
+  for i, part in enumerate(parts):
+    stage = _STAGE.fullmatch(part)
+    if stage:
+      module = (parts[i + 1 : -1] or ['sum'])[0]
+      return f'{backward}stage{stage[1]} {"first" if stage[2] == "0" else "later"} {module}'
+    if part in ('params', 'batch_stats') or part.endswith('ResNet') or 'ResNet)' in part:
+      outer = (parts[i + 1 : -1] or ['ends'])[0]
+      if not _STAGE.fullmatch(outer):
+        return backward + outer
   return 'other'
 
 

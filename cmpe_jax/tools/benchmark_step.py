@@ -16,7 +16,7 @@ from absl import flags
 from cmpe_jax import command
 from cmpe_jax import config as configs
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import benchmark_costs, chips
+from cmpe_jax.tools import benchmark_costs, benchmark_times, chips
 from cmpe_jax.tools.benchmark_programs import MODES, Cell, cells
 
 
@@ -27,9 +27,10 @@ def define_flags() -> None:
   flags.DEFINE_list('forms', ['plain', 'exact'], 'Forms of each gate.')
   flags.DEFINE_list('modes', list(MODES), 'train: the whole training step; infer: images to logits.')
   flags.DEFINE_list('orders', None, "pre, post or both: order of activation; default: the configuration's.")
+  flags.DEFINE_integer('rounds', 10, 'Rounds in which each program has its turn.', lower_bound=1)
   flags.DEFINE_string('json', None, 'A file that gets the numbers.')
   flags.DEFINE_string('topology', None, 'v5e:2x4, for example: no run, but the cost that this compiler foresees.')
-  flags.DEFINE_integer('breakdown', 0, 'With --topology: where the bytes are, so many lines a program.')
+  flags.DEFINE_integer('breakdown', 0, 'With --topology: where the bytes are, so many lines a program.', lower_bound=0)
   flags.DEFINE_string('programs', None, 'With --topology: a folder that gets the compiled programs as text.')
 
 
@@ -43,10 +44,62 @@ def main() -> None:
   jax.config.update('jax_enable_x64', config.dtype == 'float64')
   orders = options.orders or ['pre' if config.model.preact else 'post']
   chosen = cells(orders, options.gates, options.forms, options.modes)
-  foresee(config, chosen)
+  file = pathlib.Path(options.json) if options.json else None
+  if options.topology:
+    foresee(config, chosen, file)
+  elif options.breakdown or options.programs:
+    raise UserError('--breakdown and --programs are of --topology, which is not given: add --topology=v5e:2x4.')
+  else:
+    measure(config, chosen, file)
 
 
-def foresee(config: ml_collections.ConfigDict, chosen: list[Cell]) -> None:
+def measure(config: ml_collections.ConfigDict, chosen: list[Cell], file: pathlib.Path | None) -> None:
+  """Runs the programs in turns on the first device and prints their times."""
+  jax.config.update('jax_enable_compilation_cache', False)  # its time is one of the results
+  device, rounds = jax.devices()[0], flags.FLAGS.rounds
+  about = {
+    'config': command.config_name(), 'batch_size': config.batch_size, 'dtype': config.dtype,
+    **benchmark_times.machine(device), 'versions': benchmark_costs.versions(),
+  }  # fmt: skip
+  if file and file.exists() and 'topology' in benchmark_costs.read(file)['about']:
+    raise UserError(f'--json={file} holds costs for another device, which took long to find: name another file.')
+  runners = {}
+  for number, cell in enumerate(chosen):
+    say(f'{number + 1} of {len(chosen)}: compiling {cell.name} ...')
+    runners[cell.name] = benchmark_times.Runner(config, cell, device)
+  say(f'{rounds} rounds of about {sum(runner.expected for runner in runners.values()):.0f} s ...')
+  seconds = benchmark_times.interleave({name: runner.turn for name, runner in runners.items()}, rounds)
+  found = {}
+  for cell in chosen:
+    runner = runners[cell.name]
+    values = benchmark_times.summary(seconds[cell.name], seconds.get(cell.reference.name), runner.images)
+    found[cell.name] = values | runner.memory | {'compiling': runner.compiling}
+  if file:
+    benchmark_costs.write(file, about, found)
+  print(f'{about["config"]}, batch {config.batch_size}, {config.dtype}, {about["device"]}, {about["processor"]}')
+  print(f'medians of {rounds} rounds, in brackets the smallest and the largest; the ratio to none is of the time\n')
+  print(aligned(time_rows(found)))
+
+
+def time_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+  """The table of times, a row a cell."""
+  rows = [['', 'ms', '', 'images/s', 'of none', '', 'peak GB', 'compiled in']]
+  for name, own in found.items():
+    ratio = own.get('ratio')
+    rows.append([
+      name,
+      f'{own["seconds"]["median"] * 1e3:,.1f}',
+      f'({own["seconds"]["low"] * 1e3:,.1f}-{own["seconds"]["high"] * 1e3:,.1f})',
+      f'{own["images_per_second"]:,.1f}',
+      f'{ratio["median"]:.3f}' if ratio else '-',
+      f'({ratio["low"]:.3f}-{ratio["high"]:.3f})' if ratio else '',
+      f'{own["peak"] / 1e9:.3f}',
+      f'{own["compiling"]:.1f} s',
+    ])  # fmt: skip
+  return rows
+
+
+def foresee(config: ml_collections.ConfigDict, chosen: list[Cell], file: pathlib.Path | None) -> None:
   """Compiles the programs that are not in the file yet, for one chip of the topology, and prints what they cost."""
   options = flags.FLAGS
   if config.accumulate_steps > 1 or config.model.scan_blocks:
@@ -54,7 +107,7 @@ def foresee(config: ml_collections.ConfigDict, chosen: list[Cell]) -> None:
       'a compiler counts the inside of a loop once: set accumulate_steps=1 and model.scan_blocks=False to compare costs.'
     )
   device = chips.devices(options.topology)[0][0]
-  store = benchmark_costs.Store(pathlib.Path(options.json) if options.json else None, {
+  store = benchmark_costs.Store(file, {
     'config': command.config_name(), 'topology': options.topology, 'device': device.device_kind,
     'batch_size': config.batch_size, 'dtype': config.dtype, 'versions': benchmark_costs.versions('libtpu'),
   })  # fmt: skip

@@ -1,0 +1,136 @@
+"""The charts of a comparison, drawn with Matplotlib as SVG that stands inside an HTML page."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+import matplotlib.ticker
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cmpe_jax.tools.cells import Cell
+from cmpe_jax.tools.results import Row
+
+COLORS = ('#0072b2', '#d55e00', '#009e73', '#aa4499', '#7a5c00', '#444444')  # told apart by colour-blind people too
+DASHES: tuple[Any, ...] = ('-', (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+POINTS = 120  # of a curve, at most
+WIDTH = 4.2  # inches; narrow, because a phone shows it at about this size
+STYLE: Any = {
+  'font.size': 9,
+  'axes.titlesize': 9,
+  'legend.fontsize': 8.5,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'axes.grid': True,
+  'grid.alpha': 0.35,
+  'svg.fonttype': 'none',
+}
+Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]
+
+
+def style(number: int) -> dict[str, Any]:
+  """Color and dashes of the variant of that number."""
+  return {'color': COLORS[number % len(COLORS)], 'linestyle': DASHES[number // len(COLORS) % len(DASHES)]}
+
+
+def svg(draw: Callable[[], Figure], name: str, description: str) -> str:
+  """An `<svg>` element; its ids begin with `name`, so that several fit into one page."""
+  with matplotlib.rc_context({**STYLE, 'svg.hashsalt': name}):
+    text = io.StringIO()
+    draw().savefig(text, format='svg', metadata={'Date': None, 'Creator': None})
+  whole = text.getvalue()
+  element = whole[whole.index('<svg') :]
+  element = re.sub(r'(\bid="|url\(#|href="#)', rf'\g<1>{name}-', element)
+  element = re.sub(r' (?:width|height)="[\d.]+pt"', '', element, count=2)
+  return element.replace('<svg', f'<svg role="img" aria-label="{description}"', 1)
+
+
+def differences(rows: Sequence[Row], reference: str) -> Figure:
+  """The differences to one variant with their intervals."""
+  shown = [(number, row) for number, row in enumerate(rows) if row.name != reference]
+  figure = Figure(figsize=(WIDTH, 1.0 + 0.34 * len(shown)), layout='constrained')
+  axes = figure.add_subplot()
+  axes.axvline(0, color='#555555', linewidth=1)
+  for place, (number, row) in enumerate(shown):
+    found, color = row.differences[reference], style(number)['color']
+    if np.isfinite(found.low):
+      axes.plot([found.low, found.high], [place, place], color=color, linewidth=2, solid_capstyle='butt')
+    axes.plot(found.mean, place, 'o', color=color, markersize=6)
+  axes.set_yticks(range(len(shown)), [row.name for _, row in shown])
+  axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel=f'test accuracy minus that of {reference}, percentage points')
+  axes.grid(visible=False, axis='y')
+  _at_least(axes.set_xlim, axes.get_xlim(), 0.2)
+  return figure
+
+
+def runs(rows: Sequence[Row]) -> Figure:
+  """The test error of every run, and the means."""
+  figure = Figure(figsize=(WIDTH, 1.0 + 0.34 * len(rows)), layout='constrained')
+  axes = figure.add_subplot()
+  for place, row in enumerate(rows):
+    errors = [100 * (1 - accuracy) for accuracy in row.accuracies]
+    color = style(place)['color']
+    axes.plot(errors, _spread(errors, place), 'o', color=color, markersize=5, alpha=0.55, markeredgewidth=0)
+    axes.plot([100 - row.mean] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2.5)
+  axes.set_yticks(range(len(rows)), [row.name for row in rows])
+  axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel='test error of each run and mean, %')
+  axes.grid(visible=False, axis='y')
+  _at_least(axes.set_xlim, axes.get_xlim(), 0.2)
+  return figure
+
+
+def _spread(values: Sequence[float], place: int) -> list[float]:
+  """Heights at which equal values do not cover each other."""
+  heights = []
+  for i, value in enumerate(values):
+    same = [j for j, other in enumerate(values) if abs(other - value) < 1e-9]
+    heights.append(place + 0.12 * (same.index(i) - (len(same) - 1) / 2))
+  return heights
+
+
+def _at_least(put: Callable, limits: tuple[float, float], width: float) -> None:
+  middle, half = sum(limits) / 2, max(limits[1] - limits[0], width) / 2
+  put(middle - half, middle + half)
+
+
+def curves(found: Curves, label: str) -> Figure:
+  """A thick line a variant, the mean over its seeds, and a thin one a run; over the epochs, on a logarithmic scale."""
+  figure = Figure(figsize=(WIDTH, 3.4), layout='constrained')
+  axes = figure.add_subplot()
+  for number, (name, lines) in enumerate(found.items()):
+    for epochs, values in lines:
+      axes.plot(epochs, values, **style(number), linewidth=0.6, alpha=0.3)
+    shared = min(len(values) for _, values in lines)
+    mean = np.mean([values[:shared] for _, values in lines], axis=0)
+    axes.plot(lines[0][0][:shared], mean, **style(number), linewidth=1.6, label=name)
+  _scale(axes, found)
+  axes.set(xlabel='epoch', ylabel=label, xlim=(0, None))
+  longest = max(map(len, found))
+  figure.legend(loc='outside lower center', ncols=max(1, min(3, 40 // (longest + 4))), frameon=False, handlelength=2.4)
+  return figure
+
+
+def _scale(axes: Axes, found: Curves) -> None:
+  """Logarithmic, with plain numbers, where all values are positive and it helps."""
+  values = np.concatenate([values for lines in found.values() for _, values in lines])
+  if values.min() > 0 and values.max() / values.min() > 5:
+    axes.set_yscale('log')
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(1.2, 0.5)))
+
+
+def collect(cells: Sequence[Cell], key: str, change: Callable[[np.ndarray], np.ndarray]) -> Curves:
+  """The values of `key` in metrics.jsonl of finished cells, changed and thinned, by variant: [(epochs, values), ...]."""
+  found: Curves = {}
+  for cell in cells:
+    points = [(line['step'], line[key]) for line in cell.lines() if key in line]
+    if points:
+      steps, values = np.array(points, np.float64).T
+      epochs = steps * cell.config.epochs / steps[-1]
+      groups = [np.array_split(x, min(len(x), POINTS)) for x in (epochs, change(values))]
+      thinned = [np.array([group.mean() for group in part]) for part in groups]
+      found.setdefault(cell.variant, []).append((thinned[0], thinned[1]))
+  return found

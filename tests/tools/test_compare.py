@@ -1,0 +1,341 @@
+"""Comparisons: the statistics against SciPy, real cells, interruptions, and the report in a browser."""
+
+import csv
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from cmpe_jax import config as configs
+from cmpe_jax.errors import UserError
+from cmpe_jax.tools import cells, compare, paired, results
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = (
+  '--config=configs/digits.py', '--config.model.block=basic', '--config.model.depth=8', '--config.epochs=2',
+  '--config.warmup_epochs=1', '--config.batch_size=128',
+)  # fmt: skip
+
+spec = importlib.util.spec_from_file_location('browser', ROOT / 'docs' / 'browser.py')
+browser = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(browser)
+
+
+def start(*arguments, **options):
+  return subprocess.Popen(
+    [sys.executable, '-m', 'cmpe_jax.tools.compare', *arguments], cwd=ROOT, env=os.environ | {'XLA_FLAGS': ''},
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+  )  # fmt: skip
+
+
+def run(*arguments):
+  process = start(*arguments)
+  out, err = process.communicate(timeout=400)
+  return process.returncode, out, err
+
+
+def small_config(**values):
+  config = configs.base()
+  config.model.update({'block': 'basic', 'depth': 8})
+  config.update({'epochs': 4.0} | values)
+  return config
+
+
+def test_intervals_are_those_of_the_paired_t_test():
+  generator = np.random.default_rng(0)
+  for count in (2, 3, 5, 20):
+    values, others = generator.normal(99, 0.3, (2, count))
+    found = paired.difference(values, others)
+    want = scipy.stats.ttest_rel(values, others).confidence_interval(0.95)
+    np.testing.assert_allclose([found.low, found.high], want, rtol=1e-9)
+    assert found.mean == pytest.approx(values.mean() - others.mean())
+    covers = scipy.stats.ttest_rel(values, others).pvalue > 0.05
+    assert (found.verdict == 'no difference shown') == covers
+
+
+def test_verdicts():
+  assert paired.difference([3, 4, 5.1], [1, 2, 3]).verdict == 'higher'
+  assert paired.difference([1, 2, 3], [3, 4, 5.1]).verdict == 'lower'
+  assert paired.difference([1, 2], [1, 2]) == paired.Difference(0.0, 0.0, 0.0, 'no difference shown')
+  same = paired.difference([99.5, 99.0], [99.0, 98.5])
+  assert np.isnan(same.low)
+  assert same.mean == 0.5
+  assert results.shown(same) == '+0.50 no interval: the same in every run'
+
+
+def test_training_time_leaves_out_what_is_not_training():
+  lines = [
+    {'step': 10, 'train/images_per_second': 100.0},
+    {'step': 15, 'eval/accuracy': 0.5},
+    {'step': 30, 'train/images_per_second': 50.0},
+  ]
+  assert cells.training_time(lines, 5) == (10 * 5 / 100 + 20 * 5 / 50, 150)
+
+
+def test_a_workdir_holds_one_recipe_but_takes_more_seeds_and_gates(tmp_path):
+  config, two = small_config(), compare.gate_variants(['none', 'se'])
+  cells.claim(tmp_path, config, two)
+  planned = cells.plan(config, two, 2, tmp_path)
+  assert [str(cell) for cell in planned] == ['none, seed 0', 'se, seed 0', 'none, seed 1', 'se, seed 1']
+  assert [cell.config.model.gate for cell in planned] == ['none', 'se'] * 2
+  changed = small_config(learning_rate=0.2)
+  cells.claim(tmp_path, changed, two)  # nothing is computed yet
+  cells.claim(tmp_path, config, two)
+  (planned[0].place / 'checkpoints' / '12').mkdir(parents=True)
+  cells.claim(tmp_path, small_config(seed=1, data_dir='/elsewhere'), compare.gate_variants(['se', 'pair_1x1']))
+  with pytest.raises(UserError, match=r'(?s)another recipe:\n  learning_rate: 0.1 there, 0.2 now\nSet these back'):
+    cells.claim(tmp_path, changed, two)
+  with pytest.raises(UserError, match='epochs: 4.0 there, 5.0 now'):
+    cells.claim(tmp_path, small_config(epochs=5.0), two)
+  with pytest.raises(UserError, match=r"compared: \['model.gate'\] there, \['momentum'\] now"):
+    cells.claim(tmp_path, config, [cells.Variant('a', {'momentum': 0.5}), cells.Variant('b', {'momentum': 0.9})])
+
+
+def test_names_become_folders_that_differ():
+  names = ['se', 'a b', 'a_b', 'folder:/x/y', 'x' * 200, 'x' * 199, 'learning_rate=0.05, momentum=0.9']
+  folders = [cells.Variant(name, {}).folder for name in names]
+  assert len(set(folders)) == len(names)
+  assert folders[0] == 'se'
+  assert all(re.fullmatch(r'[\w.=,+-]{1,90}', folder) for folder in folders)
+
+
+def test_sweeps(tmp_path):
+  file = tmp_path / 'swept.py'
+  file.write_text("def get_sweep():\n  return [{'learning_rate': 0.1}, {'learning_rate': 0.2, 'model.gate': 'se'}]\n")
+  first, second = compare.sweep_variants(str(file))
+  assert (first.name, second.name) == ('learning_rate=0.1', 'learning_rate=0.2, model.gate=se')
+  config = second.config(small_config(), 3)
+  assert (config.learning_rate, config.model.gate, config.seed, config.momentum) == (0.2, 'se', 3, 0.9)
+  assert compare.references([first, second]) == ['learning_rate=0.1']
+  for text, said in (
+    ('', r'has no get_sweep\(\)'),
+    ("[{'learning_rat': 1}]", "lists {'learning_rat': 1}: give dicts of keys"),
+    ("[{'seed': 1}, {'seed': 2}]", r'not seed'),
+    ("[{'learning_rate': 1.0}]", 'a comparison needs two'),
+    ("[{'learning_rate': 1.0}] * 2", 'names learning_rate=1.0 twice'),
+  ):
+    file.write_text(f'def get_sweep():\n  return {text}\n' if text else '')
+    with pytest.raises(UserError, match=said):
+      compare.sweep_variants(str(file))
+  with pytest.raises(UserError, match='momentum=high'):
+    cells.Variant('momentum=high', {'momentum': 'high'}).check(small_config())
+
+
+def test_gates_that_cannot_be_compared():
+  with pytest.raises(UserError, match='a comparison needs two'):
+    compare.gate_variants(['se'])
+  with pytest.raises(UserError, match='names se twice'):
+    compare.gate_variants(['se', 'none', 'se'])
+  with pytest.raises(UserError, match='folded_3x3 cannot be compared: .* set model.fold_columns'):
+    compare.gate_variants(['se', 'folded_3x3'])[1].check(small_config())
+  with pytest.raises(UserError, match="se cannot be compared: .*'/nowhere'"):
+    compare.gate_variants(['se', 'none'])[0].check(small_config(dataset='folder:/nowhere'))
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'said'),
+  [
+    ([*TINY, '--seeds=1'], '--seeds=1 gives no interval'),
+    ([*TINY, '--gates=none,see'], "gate='see' is not known. Choose one of: 'none', 'se'"),
+    ([*TINY, '--gates=se,none', '--sweep'], '--gates and --sweep are two comparisons'),
+    ([*TINY, '--gates=se,none', '--config.model.gate=se'], '--config.model.gate would do nothing'),
+    ([*TINY, '--gates=se,none', '--workdir=Makefile/x'], 'cannot be written (Not a directory)'),
+  ],
+)
+def test_wrong_inputs(arguments, said, tmp_path):
+  if not any(argument.startswith('--workdir') for argument in arguments):
+    arguments = [*arguments, f'--workdir={tmp_path}']
+  code, _, err = run(*arguments)
+  assert code == 2, err
+  assert said in err
+  assert 'Traceback' not in err
+
+
+def test_a_cell_that_fails_is_named_and_the_others_are_kept(tmp_path):
+  file = tmp_path / 'swept.py'
+  file.write_text(
+    (ROOT / 'configs' / 'digits.py').read_text().partition('def get_sweep')[0]
+    + "def get_sweep():\n  return [{'warmup_epochs': 5.0}, {'warmup_epochs': 0.0}]\n"
+  )
+  code, out, err = run(f'--config={file}', '--sweep', '--config.epochs=2', f'--workdir={tmp_path}/out')
+  assert code == 2
+  assert 'warmup_epochs=5.0, seed 0 failed: warmup_epochs=5.0 leaves nothing of epochs=2.0' in err
+  assert 'log.txt' in err
+  assert '[0 of 10 done' in out
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """A comparison of two gates and two seeds that ran through: its workdir, and what it printed."""
+  workdir = tmp_path_factory.mktemp('compared')
+  code, out, err = run(*TINY, '--gates=none,se', '--seeds=2', f'--workdir={workdir}')
+  assert code == 0, err
+  return workdir, out
+
+
+def last_accuracy(workdir, gate, seed):
+  lines = (workdir / 'cells' / gate / f'seed{seed}' / 'metrics.jsonl').read_text().splitlines()
+  return [line for line in map(json.loads, lines) if 'eval/accuracy' in line][-1]
+
+
+def test_the_table_is_what_the_runs_ended_with(finished):
+  workdir, out = finished
+  ends = {gate: [last_accuracy(workdir, gate, seed) for seed in range(2)] for gate in ('none', 'se')}
+  assert {end['step'] for runs in ends.values() for end in runs} == {23}  # ceil(2 * 1433 / 128)
+  accuracy = {gate: np.array([100 * end['eval/accuracy'] for end in runs]) for gate, runs in ends.items()}
+  row = next(line for line in out.splitlines() if line.startswith('se  '))
+  assert f'{accuracy["se"].mean():.2f} ± {accuracy["se"].std(ddof=1):.2f} %' in row
+  content = json.loads((workdir / 'results.json').read_text())
+  found = content['rows'][1]['differences']['none']
+  low, high = scipy.stats.ttest_rel(accuracy['se'], accuracy['none']).confidence_interval(0.95)
+  np.testing.assert_allclose([found['low'], found['high']], [low, high], rtol=1e-6)
+  assert content['test_images'] == 364
+  assert content['recipe']['model']['num_classes'] == 10
+  with (workdir / 'results.csv').open() as file:
+    listed = [(row['variant'], row['seed'], float(row['test_accuracy'])) for row in csv.DictReader(file)]
+  assert listed == [
+    (gate, str(seed), pytest.approx(ends[gate][seed]['eval/accuracy'], abs=1e-6))
+    for seed in range(2)
+    for gate in ('none', 'se')
+  ]
+  with (workdir / 'table.csv').open() as file:
+    table = {row['variant']: row for row in csv.DictReader(file)}
+  assert float(table['se']['minus_none']) == pytest.approx((accuracy['se'] - accuracy['none']).mean(), rel=1e-4)
+  assert (table['none']['minus_none'], int(table['none']['runs'])) == ('', 2)
+
+
+def test_seeds_differ_and_are_those_of_a_run_of_its_own(finished):
+  configurations = [
+    json.loads((finished[0] / 'cells' / gate / f'seed{seed}' / 'config.json').read_text())
+    for gate in ('none', 'se')
+    for seed in range(2)
+  ]
+  assert [config['seed'] for config in configurations] == [0, 1, 0, 1]
+  for config in configurations:
+    config['seed'] = 0
+    config['model']['gate'] = ''
+  assert all(config == configurations[0] for config in configurations)
+  losses = [last_accuracy(finished[0], gate, seed)['eval/loss'] for gate in ('none', 'se') for seed in range(2)]
+  assert len(set(losses)) == 4
+
+
+def test_finished_cells_are_not_run_again(finished):
+  workdir, out = finished
+  logs = {path: path.stat().st_mtime_ns for path in workdir.glob('cells/*/*/log.txt')}
+  assert len(logs) == 4
+  code, again, err = run(*TINY, '--gates=none,se', '--seeds=2', f'--workdir={workdir}')
+  assert code == 0, err
+  assert {path: path.stat().st_mtime_ns for path in logs} == logs
+  assert again.strip() == out[out.index('\n\n') :].strip()
+
+
+def untimed(workdir):
+  """results.json without what depends on the clock."""
+  content = json.loads((workdir / 'results.json').read_text())
+  for row in content['rows']:
+    assert row.pop('seconds') > 0
+    assert row.pop('speed') > 0
+  return content
+
+
+@pytest.mark.slow
+def test_killed_twice_and_stopped_once_it_ends_with_the_same_table(finished, tmp_path):
+  workdir, _ = finished
+  arguments = (*TINY, '--gates=none,se', '--seeds=2', f'--workdir={tmp_path}')
+  moments = [('none/seed0', signal.SIGKILL), ('se/seed0', signal.SIGTERM), ('none/seed1', signal.SIGKILL)]
+  for place, number in moments:
+    process = start(*arguments)
+    checkpoint = tmp_path / 'cells' / place / 'checkpoints' / '12'  # of the first epoch; half of the run is left
+    while not (checkpoint / '_CHECKPOINT_METADATA').exists():
+      assert process.poll() is None, process.communicate()
+      time.sleep(0.005)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=100)
+    assert not (tmp_path / 'cells' / place / 'result.json').exists(), 'it came too late'
+    assert process.returncode == (75 if number == signal.SIGTERM else -9), err
+    assert not (tmp_path / 'report.html').exists()
+  code, out, err = run(*arguments)
+  assert code == 0, err
+  assert 'none, seed 1: goes on from its checkpoint' in out
+  assert untimed(tmp_path) == untimed(workdir)
+
+
+def write_cells(planned):
+  """Results and curves as if the cells had run."""
+  generator = np.random.default_rng(0)
+  for number, cell in enumerate(planned):
+    cell.place.mkdir(parents=True)
+    lines = []
+    for step in range(10, 401, 10):
+      lines.append({'step': step, 'train/loss': 2.3 * np.exp(-step / 80), 'train/images_per_second': 700.0})
+      if step % 20 == 0:
+        accuracy = 1 - 0.9 * np.exp(-step / 70) - generator.uniform(0, 0.004)
+        lines.append({'step': step, 'eval/accuracy': accuracy})
+    (cell.place / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    accuracy = lines[-1]['eval/accuracy'] + (0.02 if cell.variant == 'pair_1x1' else 0)
+    values = {'accuracy': accuracy, 'loss': 0.03, 'count': 364, 'seconds': 60.0 + number, 'images': 12800}
+    (cell.place / 'result.json').write_text(json.dumps({'variant': cell.variant, 'seed': cell.seed, **values}))
+
+
+@pytest.fixture(scope='module')
+def report(tmp_path_factory):
+  """The report of six gates and three of five seeds."""
+  workdir = tmp_path_factory.mktemp('report')
+  config, variants = small_config(), compare.gate_variants(configs.GATES)
+  config.model.update({'block': 'bottleneck', 'depth': 11})
+  planned = cells.plan(config, variants, 5, workdir)
+  done = planned[:18]
+  write_cells(done)
+  comparison = results.Comparison('digits', config, variants, compare.references(variants), planned, workdir)
+  comparison.write([cell.result() for cell in done])
+  return workdir / 'report.html'
+
+
+def test_the_report_says_what_is_and_what_is_not_shown(report):
+  text = report.read_text()
+  assert 'Not finished: 3 of 5 seeds' in text
+  assert re.search(r'compared with <b>se</b>: is higher with <b>pair_1x1</b>; no difference is shown for <b>none', text)
+  assert text.count('<svg') == 5
+  for label in ('test error, %', 'training loss', 'epoch', 'test accuracy minus that of se, percentage points'):
+    assert f'>{label}</text>' in text
+  ids = re.findall(r'\bid="([^"]+)"', text)
+  assert len(ids) == len(set(ids))
+  assert set(re.findall(r'(?:url\(|href=")#([^")]+)', text)) <= set(ids)
+
+
+@pytest.mark.skipif(browser.PROGRAM is None, reason='no Chromium on this machine')
+@pytest.mark.parametrize(('width', 'mobile'), [(390, True), (1280, False)])
+def test_the_report_in_a_browser(report, width, mobile):
+  with browser.Browser(width, mobile=mobile) as page:
+    page.open(report)
+    assert page.requested == [report.as_uri()]  # it needs nothing else
+    assert page.evaluate('document.documentElement.scrollWidth') == width  # the page does not move sideways
+    inner, outer = page.evaluate('(b => [b.scrollWidth, b.clientWidth])(document.querySelector(".box"))')
+    assert (inner > outer) == mobile  # but the table in its box does, where it must
+    page.evaluate('document.querySelector(".box").scrollLeft = 200')
+    assert page.evaluate('document.querySelector("tbody th").getBoundingClientRect().left') < 40  # names stay
+    sizes = page.evaluate(
+      '[...document.querySelectorAll("svg text")].map(t => t.getBoundingClientRect().height).filter(h => h > 0)'
+    )
+    assert len(sizes) > 60
+    assert min(sizes) > 9  # pixels: labels can be read
+    boxes = page.evaluate(
+      '[...document.querySelectorAll("svg")].map(s => { const r = s.getBoundingClientRect(); '
+      'return [...s.querySelectorAll("text")].every(t => { const q = t.getBoundingClientRect(); '
+      'return q.left >= r.left - 1 && q.right <= r.right + 1 && q.top >= r.top - 1 && q.bottom <= r.bottom + 1; }); })'
+    )
+    assert boxes == [True] * 5  # nothing is cut off
+    picture = page.screenshot()
+    assert picture.width == width
+    assert picture.height > 1500
+    colors = {color for _, color in picture.getcolors(1 << 24)}
+    assert {(0, 114, 178), (213, 94, 0)} <= colors  # the lines of the first two gates are drawn

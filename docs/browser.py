@@ -102,11 +102,11 @@ class Browser:
 
 
 def main(page, prefix):
-  """Both pictures of a page, as small as 64 colours make them."""
+  """Both pictures of a page, in 128 colours."""
   for name, width, scale, mobile in (('phone', 390, 1.5, True), ('desktop', 1280, 1, False)):
     with Browser(width, scale=scale, mobile=mobile) as browser:
       browser.open(pathlib.Path(page).absolute())
-      browser.screenshot().quantize(64).save(f'{prefix}_{name}.png', optimize=True)
+      browser.screenshot().quantize(128, Image.Quantize.MAXCOVERAGE).save(f'{prefix}_{name}.png', optimize=True)
 
 
 if __name__ == '__main__':

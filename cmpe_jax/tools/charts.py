@@ -118,8 +118,10 @@ def _scale(axes: Axes, found: Curves) -> None:
   values = np.concatenate([values for lines in found.values() for _, values in lines])
   if values.min() > 0 and values.max() / values.min() > 5:
     axes.set_yscale('log')
+    steps = (1, 2, 5) if values.max() / values.min() < 500 else (1,)
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=steps))
     axes.yaxis.set_major_formatter('{x:g}')
-    axes.yaxis.set_minor_formatter(matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(1.2, 0.5)))
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
 def collect(cells: Sequence[Cell], key: str, change: Callable[[np.ndarray], np.ndarray]) -> Curves:

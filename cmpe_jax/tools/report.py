@@ -78,8 +78,8 @@ def page(comparison: Comparison) -> str:
 
 
 SAID = {
-  paired.HIGHER: 'is higher with',
-  paired.LOWER: 'is lower with',
+  paired.HIGHER: 'test accuracy is higher with',
+  paired.LOWER: 'test accuracy is lower with',
   paired.NONE: 'no difference is shown for',
   paired.EQUAL: 'it differs by the same number in every run for',
 }
@@ -94,7 +94,7 @@ def _answer(comparison: Comparison) -> str:
     for verdict, words in SAID.items():
       names = [_name(row.name) for row in rows if row.differences[reference].verdict == verdict]
       said += [f'{words} {", ".join(names)}'] if names else []
-    lines.append(f'<li>Test accuracy, compared with {_name(reference)}: {"; ".join(said)}.</li>')
+    lines.append(f'<li>Compared with {_name(reference)}: {"; ".join(said)}.</li>')
   return '<ul>\n' + '\n'.join(lines) + '\n</ul>'
 
 

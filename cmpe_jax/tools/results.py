@@ -153,8 +153,6 @@ class Comparison:
       'Seeds change initial weights, batches and augmentation, not the images: nothing is said about other data. '
       'Times are of the training steps alone, on this machine.'
     )
-    if self.done < self.seeds:
-      notes.insert(0, f'Not finished: {self.done} of {self.seeds} seeds.')
     return notes
 
   def as_json(self) -> str:

@@ -11,8 +11,17 @@ import flax.linen as nn
 import jax
 
 from cmpe_jax.models.descriptors import Descriptors
+from cmpe_jax.models.norms import Normalized
 
 Array = jax.Array
+Branch = Array | Normalized
+
+
+def scaled(branch: Branch, scale: Array | None = None) -> Array:
+  """scale * branch, or the branch itself: [N, H, W, C], scale [N, C]."""
+  if isinstance(branch, Normalized):
+    return branch.scaled(scale)
+  return branch if scale is None else scale[:, None, None] * branch
 
 
 class Block(nn.Module):
@@ -50,15 +59,15 @@ class Block(nn.Module):
       return self.conv(self.channels, 1, self.strides, name='shortcut')(a, with_descriptor=True)
     return x, self.descriptors.of_identity(x, v)
 
-  def compete(self, identity: Array, v: Array, residual: Array, u: Array) -> tuple[Array, Array | None]:
-    """identity + s * residual and its descriptor, s = gate(u, v)."""
+  def compete(self, identity: Branch, v: Array, residual: Branch, u: Array) -> tuple[Array, Array | None]:
+    """identity + s * residual and its descriptor, s = gate(u, v). The sum is in at least float32, then rounded."""
     if self.gate is None:
-      return identity + residual, None
+      return scaled(identity) + scaled(residual), None
     scale = self.gate(channels=self.channels, base_width=self.base_width, name='gate')(u, v, self.train)
     for name, value in (('u', u), ('v', v), ('scale', scale)):
       self.sow('intermediates', name, value)
-    total = identity + scale[:, None, None].astype(residual.dtype) * residual
-    return total, self.descriptors.of_sum(v, scale, u)
+    total = scaled(identity) + scaled(residual, scale)
+    return total.astype(residual.dtype), self.descriptors.of_sum(v, scale, u)
 
 
 class PreactBasic(Block):
@@ -99,15 +108,19 @@ class Post(Block):
     x = self.conv(features, kernel_size, strides, name=f'conv{number}')(x)
     return nn.relu(self.norm(name=f'bn{number}')(x))
 
-  def described(self, x: Array, kernel_size: int, strides: int, conv_name: str, norm_name: str) -> tuple[Array, Array]:
+  def described(self, x: Array, kernel_size: int, strides: int, conv_name: str, norm_name: str) -> tuple[Branch, Array]:
     """bn(conv(x)) and its descriptor: the affine map, by the same statistics, of the convolution's descriptor."""
-    y, descriptor = self.conv(self.channels, kernel_size, strides, name=conv_name)(x, with_descriptor=True)
+    conv = self.conv(self.channels, kernel_size, strides, name=conv_name)
     last = conv_name != 'shortcut'
     init = nn.initializers.zeros_init() if self.zero_scale and last else nn.initializers.ones_init()
-    return self.norm(name=norm_name, scale_init=init)(y, descriptor)
+    norm = self.norm(name=norm_name, scale_init=init)
+    if self.descriptors.defer and self.train and self.gate is not None:
+      return norm(conv(x), deferred=True)
+    return norm(*conv(x, with_descriptor=True))
 
-  def finish(self, x: Array, v: Array | None, residual: Array, u: Array) -> tuple[Array, None]:
+  def finish(self, x: Array, v: Array | None, residual: Branch, u: Array) -> tuple[Array, None]:
     """relu(identity + s * residual)."""
+    identity: Branch
     if self.project:
       identity, v = self.described(x, 1, self.strides, 'shortcut', 'shortcut_bn')
     else:

@@ -5,6 +5,8 @@
 * A convolution without bias commutes with the mean: mean_HW(conv(x)) = sum_t (S_t / HW) @ W_t, where S_t is the sum of
   those pixels of x that tap t of the filter sees. The input of a bottleneck's last convolution is four times narrower.
 * mean_HW(identity + s * residual) = v + s * u: a block without a final ReLU hands its descriptor on, [N, C].
+* In training a batch normalization reads the output of the last convolution in any case: the moments of each example give its
+  statistics and the descriptor at once, and the same in the gradient (`norms.Normalized`).
 """
 
 import dataclasses
@@ -67,10 +69,12 @@ class Descriptors:
   Attributes:
     pool_before_conv: take the descriptor of a convolution's output from its input.
     carry: hand the descriptor of a sum to the next block.
+    defer: take statistics and descriptor of a normalized convolution from the moments of each example, in training.
   """
 
   pool_before_conv: bool
   carry: bool
+  defer: bool
 
   def of_conv(self, x: Array, y: Array, kernel: Array, strides: Pair, padding: Pair) -> Array:
     """The descriptor [N, C] of y = conv(x, kernel)."""
@@ -85,5 +89,5 @@ class Descriptors:
     return v + scale * u if self.carry else None
 
 
-PLAIN = Descriptors(pool_before_conv=False, carry=False)
-EXACT = Descriptors(pool_before_conv=True, carry=True)
+PLAIN = Descriptors(pool_before_conv=False, carry=False, defer=False)
+EXACT = Descriptors(pool_before_conv=True, carry=True, defer=True)

@@ -1,38 +1,52 @@
-"""Convolution, batch normalization and the map filters: the layers that know how to give a descriptor."""
+"""Convolution and map filters: the layers that know how to give a descriptor. Batch normalization is in `norms`."""
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cmpe_jax.errors import UserError
 from cmpe_jax.models import initializers
 from cmpe_jax.models import inner_imaging as imaging
 from cmpe_jax.models.descriptors import Descriptors
+from cmpe_jax.models.norms import BatchNorm, at_least_float32, group, update_running
 
 Array = jax.Array
 Pair = tuple[int, int]
 FilterMaps = Callable[[Array, Array, bool, int], Array]
-MOMENTUM = 0.9
-EPSILON = imaging.EPSILON
-
-
-def at_least_float32(dtype) -> jnp.dtype:
-  """float64 for float64, else float32: the type of parameters, statistics, descriptors, gate and logits."""
-  return jnp.promote_types(dtype, jnp.float32)
 
 
 def convolve(x: Array, kernel: Array, strides: Pair, padding: Pair) -> Array:
-  """A convolution without bias, NHWC, `padding` zeros on both sides ('SAME' differs at stride 2)."""
+  """A convolution without bias, NHWC, `padding` zeros on both sides ('SAME' differs at stride 2).
+
+  On CPUs a 1x1 convolution is a matrix product, which XLA computes several times faster there. On TPUs the matrix
+  product would cost more: its operands' layouts are worse (24 % more bytes in a pre-activation training step).
+  """
+  if kernel.shape[:2] != (1, 1) or padding != (0, 0):
+    return _convolution(x, kernel, strides, padding)
+  return jax.lax.platform_dependent(
+    x, kernel, cpu=functools.partial(_product, strides), default=lambda a, b: _convolution(a, b, strides, padding)
+  )
+
+
+def _convolution(x: Array, kernel: Array, strides: Pair, padding: Pair) -> Array:
   return jax.lax.conv_general_dilated(
     x,
     kernel,
     strides,
     [(padding[0],) * 2, (padding[1],) * 2],
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    precision=None if x.dtype == jnp.bfloat16 else jax.lax.Precision.HIGHEST,
+    precision=_precision(x),
   )
+
+
+def _product(strides: Pair, x: Array, kernel: Array) -> Array:
+  return jnp.dot(x[:, :: strides[0], :: strides[1]], kernel[0, 0], precision=_precision(x))
+
+
+def _precision(x: Array) -> jax.lax.Precision | None:
+  return None if x.dtype == jnp.bfloat16 else jax.lax.Precision.HIGHEST
 
 
 class Conv(nn.Module):
@@ -67,76 +81,6 @@ class Conv(nn.Module):
       return y
     assert self.descriptors is not None
     return y, self.descriptors.of_conv(x, y, kernel, strides, padding)
-
-
-class BatchNorm(nn.Module):
-  """Batch normalization: epsilon 1e-5, biased variance, running = 0.9 running + 0.1 batch.
-
-  Under `jit` the batch is the global one, whatever the number of devices. With `group_size` the statistics are those of
-  groups of that many consecutive examples, and the running statistics take the groups' average.
-  Flax's `nn.BatchNorm` has the same parameters and values, but neither groups nor the map of a descriptor.
-
-  Attributes:
-    train: batch statistics (and an update of the running ones) instead of the running statistics.
-    dtype: of the output; statistics and the affine map are computed in at least float32.
-    group_size: 0: the whole batch.
-    affine: whether there are a learned scale and bias.
-    centered: variance in a second pass over centered values instead of mean(x^2) - mean(x)^2.
-    scale_init: initial scale.
-  """
-
-  train: bool
-  dtype: jnp.dtype = jnp.float32
-  group_size: int = 0
-  affine: bool = True
-  centered: bool = False
-  scale_init: Callable = nn.initializers.ones_init()
-
-  @nn.compact
-  def __call__(self, x: Array, descriptor: Array | None = None):
-    """[N, ..., C] -> y of the same shape; with a descriptor d [N, C] of x also the descriptor of y: (y, [N, C])."""
-    kind, channels = at_least_float32(self.dtype), x.shape[-1]
-    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, (channels,), kind)
-    running_var = self.variable('batch_stats', 'var', jnp.ones, (channels,), kind)
-    if self.train:
-      grouped = group(x.astype(kind), self.group_size)
-      axes = tuple(range(1, grouped.ndim - 1))
-      mean = grouped.mean(axes)
-      if self.centered:
-        var = jnp.square(grouped - jnp.expand_dims(mean, axes)).mean(axes)
-      else:
-        var = jnp.maximum(jnp.square(grouped).mean(axes) - jnp.square(mean), 0)
-      if not self.is_initializing():
-        update_running(running_mean, running_var, mean, var)
-    else:
-      mean, var = running_mean.value[None], running_var.value[None]
-    gain = jax.lax.rsqrt(var + EPSILON)
-    offset = jnp.zeros((channels,), kind)
-    if self.affine:
-      gain = gain * self.param('scale', self.scale_init, (channels,), kind)
-      offset = self.param('bias', nn.initializers.zeros_init(), (channels,), kind)
-
-    def normalize(z: Array) -> Array:
-      axes = tuple(range(1, z.ndim))
-      groups = z.reshape(len(mean), -1, *z.shape[1:])
-      centered = groups.astype(kind) - jnp.expand_dims(mean, axes)
-      return (centered * jnp.expand_dims(gain, axes) + offset).reshape(z.shape)
-
-    y = normalize(x).astype(self.dtype)
-    return y if descriptor is None else (y, normalize(descriptor))
-
-
-def group(x: Array, size: int) -> Array:
-  """[N, ...] -> [N / size, size, ...]; size 0: one group. Raises `UserError` if N is not a multiple of size."""
-  if size and x.shape[0] % size:
-    raise UserError(f'bn_group_size={size} does not divide the batch of {x.shape[0]}: choose a divisor, or 0.')
-  return x.reshape(-1, size or x.shape[0], *x.shape[1:])
-
-
-def update_running(running_mean, running_var, mean: Array, var: Array) -> None:
-  """running = 0.9 running + 0.1 batch, the groups of [G, C] averaged."""
-  running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean.mean(0)
-  running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * var.mean(0)
 
 
 class MapConv(nn.Module):

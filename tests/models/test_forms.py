@@ -82,13 +82,13 @@ def test_exact_equals_plain_in_float64(kind, gate, shortcut):
   chex.assert_trees_all_close(exact, plain, atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.parametrize('gate', ['pair_1x1', 'folded_3x3'])
-def test_exact_equals_plain_in_groups(gate):
+@pytest.mark.parametrize(('gate', 'preact'), [('pair_1x1', True), ('folded_3x3', True), ('pair_1x1', False)])
+def test_exact_equals_plain_in_groups(gate, preact):
   with jax.enable_x64(True):
     plain, exact = (
-      run(('basic', True), gate, form, jnp.float64, 'stride', group_size=2) for form in ('plain', 'exact')
+      run(('basic', preact), gate, form, jnp.float64, 'stride', group_size=2) for form in ('plain', 'exact')
     )
-    whole = run(('basic', True), gate, 'exact', jnp.float64, 'stride')
+    whole = run(('basic', preact), gate, 'exact', jnp.float64, 'stride')
   chex.assert_trees_all_close(exact, plain, atol=1e-9, rtol=1e-9)
   assert abs(exact[0][0][0] - whole[0][0][0]) > 1e-3  # groups do change the numbers
 

@@ -1,0 +1,144 @@
+"""Batch normalization that also maps descriptors, and its result before it is written down."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cmpe_jax.errors import UserError
+from cmpe_jax.models.inner_imaging import EPSILON
+
+Array = jax.Array
+MOMENTUM = 0.9
+
+
+def at_least_float32(dtype) -> jnp.dtype:
+  """float64 for float64, else float32: the type of parameters, statistics, descriptors, gate and logits."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalized:
+  """gain * (x - mean) + offset, the output of a batch normalization, before anything of its size is computed.
+
+  Attributes:
+    x: [N, H, W, C], the input.
+    mean: [N, C], each example's own row although its group has them in common, as do:
+    gain: [N, C].
+    offset: [C].
+  """
+
+  x: Array
+  mean: Array
+  gain: Array
+  offset: Array
+
+  @property
+  def dtype(self) -> jnp.dtype:
+    """That the computed output is to have."""
+    return self.x.dtype
+
+  def scaled(self, scale: Array | None = None) -> Array:
+    """`scale` [N, C] times the output, [N, H, W, C], in the type of the statistics.
+
+    Written as one affine map an example, whose coefficients carry all gradients but that of x: the gradients of scale, gain,
+    offset and mean then all come from two sums over the pixels of each example, of dy and of dy * (x - mean), which need
+    one pass over the feature map. The subtracted mean is a constant to the gradient, which goes through the offset.
+    """
+    mean = jax.lax.stop_gradient(self.mean)
+    gain, offset = self.gain, self.offset - self.gain * (self.mean - mean)
+    if scale is not None:
+      gain, offset = scale * gain, scale * offset
+    centered = self.x.astype(gain.dtype) - mean[:, None, None]
+    return centered * gain[:, None, None] + offset[:, None, None]
+
+
+class BatchNorm(nn.Module):
+  """Batch normalization: epsilon 1e-5, biased variance, running = 0.9 running + 0.1 batch.
+
+  Under `jit` the batch is the global one, whatever the number of devices. With `group_size` the statistics are those of
+  groups of that many consecutive examples, and the running statistics take the groups' average.
+  Flax's `nn.BatchNorm` has the same parameters and values, but neither groups nor the map of a descriptor.
+
+  Attributes:
+    train: batch statistics (and an update of the running ones) instead of the running statistics.
+    dtype: of the output; statistics and the affine map are computed in at least float32.
+    group_size: 0: the whole batch.
+    affine: whether there are a learned scale and bias.
+    centered: variance in a second pass over centered values instead of mean(x^2) - mean(x)^2.
+    scale_init: initial scale.
+  """
+
+  train: bool
+  dtype: jnp.dtype = jnp.float32
+  group_size: int = 0
+  affine: bool = True
+  centered: bool = False
+  scale_init: Callable = nn.initializers.ones_init()
+
+  @nn.compact
+  def __call__(self, x: Array, descriptor: Array | None = None, deferred: bool = False):
+    """[N, ..., C] -> y of the same shape; with a descriptor d [N, C] of x also the descriptor of y: (y, [N, C]).
+
+    `deferred`, in training: (a `Normalized`, its descriptor), from the moments of each example.
+    """
+    kind, channels = at_least_float32(self.dtype), x.shape[-1]
+    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, (channels,), kind)
+    running_var = self.variable('batch_stats', 'var', jnp.ones, (channels,), kind)
+    if self.train:
+      if deferred:
+        descriptor, squares = x.mean((1, 2), dtype=kind), jnp.square(x.astype(kind)).mean((1, 2))
+        mean, var = self.moments(descriptor, squares)
+      else:
+        mean, var = self.moments(x.astype(kind))
+      if not self.is_initializing():
+        update_running(running_mean, running_var, mean, var)
+    else:
+      mean, var = running_mean.value[None], running_var.value[None]
+    gain = jax.lax.rsqrt(var + EPSILON)
+    offset = jnp.zeros((channels,), kind)
+    if self.affine:
+      gain = gain * self.param('scale', self.scale_init, (channels,), kind)
+      offset = self.param('bias', nn.initializers.zeros_init(), (channels,), kind)
+
+    def normalize(z: Any) -> Array:
+      axes = tuple(range(1, z.ndim))
+      groups = z.reshape(len(mean), -1, *z.shape[1:])
+      centered = groups.astype(kind) - jnp.expand_dims(mean, axes)
+      return (centered * jnp.expand_dims(gain, axes) + offset).reshape(z.shape)
+
+    if deferred:
+      return Normalized(x, example_rows(mean, len(x)), example_rows(gain, len(x)), offset), normalize(descriptor)
+    y = normalize(x).astype(self.dtype)
+    return y if descriptor is None else (y, normalize(descriptor))
+
+  def moments(self, x: Array, squares: Array | None = None) -> tuple[Array, Array]:
+    """Mean and biased variance [G, C] of each group of x [N, ..., C]; `squares`: x^2, if x is not all there is."""
+    grouped = group(x, self.group_size)
+    axes = tuple(range(1, grouped.ndim - 1))
+    mean = grouped.mean(axes)
+    if self.centered:
+      return mean, jnp.square(grouped - jnp.expand_dims(mean, axes)).mean(axes)
+    square = jnp.square(grouped) if squares is None else group(squares, self.group_size)
+    return mean, jnp.maximum(square.mean(axes) - jnp.square(mean), 0)
+
+
+def group(x: Array, size: int) -> Array:
+  """[N, ...] -> [N / size, size, ...]; size 0: one group. Raises `UserError` if N is not a multiple of size."""
+  if size and x.shape[0] % size:
+    raise UserError(f'bn_group_size={size} does not divide the batch of {x.shape[0]}: choose a divisor, or 0.')
+  return x.reshape(-1, size or x.shape[0], *x.shape[1:])
+
+
+def example_rows(value: Array, examples: int) -> Array:
+  """[G, C] -> [examples, C]: each group's row for each of its examples."""
+  return jnp.repeat(value, examples // len(value), axis=0, total_repeat_length=examples)
+
+
+def update_running(running_mean, running_var, mean: Array, var: Array) -> None:
+  """running = 0.9 running + 0.1 batch, the groups of [G, C] averaged."""
+  running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean.mean(0)
+  running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * var.mean(0)

@@ -96,7 +96,7 @@ class Signals:
   def check(self) -> None:
     """Raises `Interrupted` if a signal came at any time."""
     with contextlib.suppress(BlockingIOError):
-      if os.read(self._read, 1)[0] in (signal.SIGTERM, signal.SIGINT):
+      if not {signal.SIGTERM, signal.SIGINT}.isdisjoint(os.read(self._read, 4096)):
         raise Interrupted('stopped between two runs: the same command goes on.')
 
 
@@ -171,7 +171,12 @@ def main() -> None:
   configs.check(config)
   for variant in variants:
     variant.check(config)
-  workdir = pathlib.Path(flags.FLAGS.workdir or f'runs/compare_{command.config_name()}').expanduser()
+  place = flags.FLAGS.workdir or f'runs/compare_{command.config_name()}'
+  if '://' in place:
+    raise UserError(
+      f'--workdir={place} is not a folder of this machine: a comparison needs one, and runs on one machine.'
+    )
+  workdir = pathlib.Path(place).expanduser()
   cell_files.claim(workdir, config, variants)
   planned = cell_files.plan(config, variants, seeds, workdir)
   comparison = results.Comparison(command.config_name(), config, variants, references(variants), planned, workdir)

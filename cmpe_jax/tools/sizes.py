@@ -53,7 +53,8 @@ class Part:
 def variables(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Shapes of {'params', 'batch_stats'} of a resolved configuration. Raises `UserError`: it has no such network."""
   model = models.build(config.model, config.dtype)
-  shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), _image(config))
+  with jax.enable_x64(config.dtype == 'float64'):
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), _image(config))
   return {name: shapes[name] for name in ('params', 'batch_stats')}
 
 
@@ -132,7 +133,8 @@ def _trace(config: ml_collections.ConfigDict, tree: Any) -> tuple[dict[str, Any]
   def call(tree, image):
     return model.apply(tree, image, capture_intermediates=captured, mutable=['intermediates'])
 
-  closed, (logits, updated) = jax.make_jaxpr(call, return_shape=True)(tree, _image(config))
+  with jax.enable_x64(config.dtype == 'float64'):
+    closed, (logits, updated) = jax.make_jaxpr(call, return_shape=True)(tree, _image(config))
   sown = updated['intermediates']
   outputs = {'stem': (sown['embed'][0].shape[1:], 0)}
   for stage, size in enumerate(model.stage_sizes, 1):
@@ -143,11 +145,12 @@ def _trace(config: ml_collections.ConfigDict, tree: Any) -> tuple[dict[str, Any]
   return outputs, list(_products(dce_jaxpr(closed.jaxpr, used)[0]))
 
 
-def _products(jaxpr: core.Jaxpr) -> Iterator[tuple[str, int, bool, int]]:
+def _products(jaxpr: core.Jaxpr, outer: str = '') -> Iterator[tuple[str, int, bool, int]]:
   for equation in jaxpr.eqns:
-    for inner in core.jaxprs_in_params(equation.params):
-      yield from _products(inner)
-    kind, path = equation.primitive.name, str(equation.source_info.name_stack)
+    kind, path = equation.primitive.name, f'{outer}/{equation.source_info.name_stack}'
+    inner = list(core.jaxprs_in_params(equation.params))
+    for part in inner[-1:] if kind == 'cond' else inner:  # of forms by platform the last one, the general one
+      yield from _products(part, path)
     if kind not in (CONVOLUTION, PRODUCT):
       continue
     operand, kernel = (_shape(value) for value in equation.invars)

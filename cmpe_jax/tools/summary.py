@@ -10,7 +10,6 @@ import pathlib
 import sys
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import ml_collections
 from absl import flags
@@ -93,7 +92,6 @@ def main() -> None:
   if config is None:
     raise UserError('--config is missing: give a configuration file, such as --config=configs/digits.py.')
   configs.check(config)
-  jax.config.update('jax_enable_x64', config.dtype == 'float64')
   config = datasets.resolve(config)
   model, parts = config.model, sizes.parts(config)
   print(

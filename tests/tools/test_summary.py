@@ -89,12 +89,14 @@ def test_resnet50_as_others_publish_it():
   assert round(whole.activations / 1e6, 2) == 11.11
 
 
-def test_scanning_recomputing_and_freezing_change_no_size():
+@pytest.mark.filterwarnings('error')
+def test_scanning_recomputing_freezing_and_precision_change_no_size():
   config = config_of(depth=29, gate='pair_1x1')
   want = sizes.parts(config)
   config.model.scan_blocks = config.remat = True
   assert sizes.parts(config) == want
   config.freeze = 1
+  config.dtype = 'float64'
   frozen = sizes.parts(config)
   assert [part.trainable for part in frozen[:2]] == [0, 0]
   assert [part.frozen for part in frozen] == [want[0].trainable, want[1].trainable, 0, 0, 0]

@@ -50,22 +50,16 @@ class Part:
   activations: int
 
 
-def variables(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Shapes of {'params', 'batch_stats'} of a resolved configuration. Raises `UserError`: it has no such network."""
-  model = models.build(config.model, config.dtype)
-  with jax.enable_x64(config.dtype == 'float64'):
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), _image(config))
-  return {name: shapes[name] for name in ('params', 'batch_stats')}
-
-
 def count(tree: Any) -> int:
   """Numbers in a tree of arrays or shapes."""
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def parameters(config: ml_collections.ConfigDict) -> int:
-  """Parameters of a resolved configuration."""
-  return count(variables(config)['params'])
+  """Parameters of a resolved configuration. Raises `UserError`: it has no such network."""
+  model = models.build(config.model, config.dtype)
+  with jax.enable_x64(config.dtype == 'float64'):
+    return count(jax.eval_shape(lambda x: model.init(jax.random.key(0), x), _image(config))['params'])
 
 
 def parts(config: ml_collections.ConfigDict) -> list[Part]:
@@ -74,9 +68,8 @@ def parts(config: ml_collections.ConfigDict) -> list[Part]:
   Raises:
     UserError: it has no such network.
   """
-  tree = variables(config)
+  tree, outputs, costs = _trace(config)
   frozen = optimizer.frozen_mask(tree['params'], config.freeze)
-  outputs, costs = _trace(config, tree)
   found = []
   for name, (output, depth) in outputs.items():
     values = {'trainable': 0, 'frozen': 0, 'statistics': 0}
@@ -121,28 +114,29 @@ def _image(config: ml_collections.ConfigDict) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), step.image_dtype(config))
 
 
-def _trace(config: ml_collections.ConfigDict, tree: Any) -> tuple[dict[str, Any], list[tuple[str, int, bool, int]]]:
-  """{part: (output, blocks)}, and (part, MACs, of a gate, activations) of each product that logits depend on."""
-  unrolled = config.model.copy_and_resolve_references()
-  unrolled.scan_blocks = False
-  model = models.build(unrolled, config.dtype)
+def _trace(config: ml_collections.ConfigDict) -> tuple[Any, dict[str, Any], list[tuple[str, int, bool, int]]]:
+  """Shapes of the variables, {part: (output, blocks)}, and (part, MACs, of a gate, activations) of each product.
+
+  One trace, of the initialization, gives all: it has the products of an evaluation and no others.
+  """
+  model = models.build(config.model, config.dtype)
 
   def captured(module: Any, method: str) -> bool:
     return method == 'embed' or (method == '__call__' and isinstance(module, blocks.Block))
 
-  def call(tree, image):
-    return model.apply(tree, image, capture_intermediates=captured, mutable=['intermediates'])
+  def call(image):
+    return model.init_with_output(jax.random.key(0), image, mutable=True, capture_intermediates=captured)
 
   with jax.enable_x64(config.dtype == 'float64'):
-    closed, (logits, updated) = jax.make_jaxpr(call, return_shape=True)(tree, _image(config))
-  sown = updated['intermediates']
+    closed, (logits, tree) = jax.make_jaxpr(call, return_shape=True)(_image(config))
+  sown = tree['intermediates']
   outputs = {'stem': (sown['embed'][0].shape[1:], 0)}
   for stage, size in enumerate(model.stage_sizes, 1):
     last, _ = sown[f'stage{stage}_block{size - 1}']['__call__'][0]
     outputs[f'stage{stage}'] = (last.shape[1:], size)
   outputs[HEAD] = (logits.shape[1:], 0)
   used = [True] + [False] * (len(closed.jaxpr.outvars) - 1)
-  return outputs, list(_products(dce_jaxpr(closed.jaxpr, used)[0]))
+  return tree, outputs, list(_products(dce_jaxpr(closed.jaxpr, used)[0]))
 
 
 def _products(jaxpr: core.Jaxpr, outer: str = '') -> Iterator[tuple[str, int, bool, int]]:

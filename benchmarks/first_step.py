@@ -1,6 +1,6 @@
 """From the start of `python -m cmpe_jax.main` to its first finished step: without and with the cache of compiled programs.
 
-    python benchmarks/first_step.py --config configs/cifar10_resnet164.py configs/cifar10_resnet110.py \
+    python -m benchmarks.first_step --config configs/cifar10_resnet164.py configs/cifar10_resnet110.py \
       --json=benchmarks/first_step.json
 
 Each run is a process of its own, on one batch of random images in a folder. "drawn" is the program as it is: initial
@@ -8,8 +8,6 @@ values are drawn with NumPy. "jit" initializes as is common, by `jax.jit(model.i
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -72,7 +70,7 @@ def measure(
     environment = os.environ | {'JAX_COMPILATION_CACHE_DIR': str(cache)}
     began = last = time.perf_counter()
     seconds, phase, lines = dict.fromkeys(PHASES, 0.0), 'start', []
-    command = [sys.executable, __file__, '--child', init, *arguments]
+    command = [sys.executable, '-m', 'benchmarks.first_step', '--child', init, *arguments]
     process = subprocess.Popen(
       command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -147,12 +145,9 @@ def main() -> None:
               print(f'round {number + 1}: {name}, {init}, {state} ...', file=sys.stderr, flush=True)
               seconds = measure(init, config, overrides, pathlib.Path(images), pathlib.Path(cache))
               found.setdefault(name, {}).setdefault(f'{init} {state}', []).append(seconds)
-  about = {
-    'date': datetime.date.today().isoformat(),
-    'batch_size': options.batch_size,
-    'cores': len(os.sched_getaffinity(0)),
-    'versions': {name: importlib.metadata.version(name) for name in ('jax', 'flax')},
-  }
+  from cmpe_jax.tools import benchmark_costs, benchmark_times
+
+  about = {'batch_size': options.batch_size, **benchmark_times.machine(), 'versions': benchmark_costs.versions()}
   if options.json:
     options.json.write_text(json.dumps({'about': about, 'configs': found}, indent=1) + '\n')
   print(' '.join(f'{key}={value}' for key, value in about.items()) + '\n')

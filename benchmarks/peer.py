@@ -1,7 +1,7 @@
 """timm's seresnet50 in PyTorch against our SE-50 and CMPE-50, on this CPU: images/s of a training step and of inference.
 
     pip install -r requirements-peer.txt
-    python benchmarks/peer.py --json=benchmarks/peer.json
+    python -m benchmarks.peer --json=benchmarks/peer.json
 
 Each side lives in a process of its own, because their thread pools would disturb each other in one. Only one works at a
 time: they take turns, and who does not measure waits for its standard input. Both are bound to the same --threads cores.
@@ -9,7 +9,6 @@ float32, SGD with Nesterov momentum and weight decay, random images.
 """
 
 import argparse
-import datetime
 import json
 import math
 import os
@@ -122,7 +121,7 @@ class Worker:
     environment = os.environ | {'OMP_NUM_THREADS': str(options.threads), 'JAX_PLATFORMS': 'cpu'}
     cores = sorted(os.sched_getaffinity(0))[: options.threads]
     self._process = subprocess.Popen(
-      [python, str(pathlib.Path(__file__).resolve()), *arguments],
+      [python, '-m', 'benchmarks.peer', *arguments],
       cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
       preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )  # fmt: skip
@@ -217,13 +216,10 @@ def main() -> None:
   options = parser.parse_args()
   if options.worker:
     return work(options)
-  about = {
-    'date': datetime.date.today().isoformat(),
-    'batch_size': options.batch_size,
-    'image_size': options.image_size,
-    'threads': options.threads,
-    'versions': versions(options.torch_python),
-  }
+  from cmpe_jax.tools import benchmark_times  # not for the worker that needs PyTorch only
+
+  sizes = {name: getattr(options, name) for name in ('batch_size', 'image_size', 'threads')}
+  about = sizes | benchmark_times.machine() | {'versions': versions(options.torch_python)}
   found = measure(options)
   if options.json:
     options.json.write_text(json.dumps({'about': about, 'ways': found}, indent=1) + '\n')

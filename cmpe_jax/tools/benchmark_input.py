@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import importlib.util
 import io
+import json
 import os
 import pathlib
 import tempfile
@@ -21,8 +22,10 @@ import tensorflow_datasets as tfds
 
 from cmpe_jax.data import image, prepared, reader, rewrite
 from cmpe_jax.errors import UserError
+from cmpe_jax.tools import benchmark_times
 
 SUFFIXES = ('.jpg', '.jpeg')
+COLUMNS = ('images_per_cpu_second', 'images_per_second')
 Way = Callable[[int], None]  # reads so many images
 
 
@@ -35,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--count', type=int, default=1024, help='images of a round (default: 1024)')
   parser.add_argument('--rounds', type=int, default=5, help='alternating rounds of each way (default: 5)')
   parser.add_argument('--shorter_side', type=int, default=256, help='of the smaller copies; 0: leave them out')
+  parser.add_argument('--json', type=pathlib.Path, help='a file that gets the rates of every round')
   options = parser.parse_args(argv)
   if importlib.util.find_spec('tensorflow') is None:
     raise UserError('the comparison needs TensorFlow: pip install -r requirements-prepare.txt')
@@ -43,11 +47,18 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f'--images={options.images} holds no .jpg or .jpeg files.')
   print(f'{len(paths)} photos, {sum(path.stat().st_size for path in paths) / len(paths) / 1e3:.0f} kB each', flush=True)
   print(f'{os.cpu_count()} cores; our decoder: {image.decoder_name()}', flush=True)
+  found = {}
   with tempfile.TemporaryDirectory() as folder:
     for side in (0, options.shorter_side) if options.shorter_side else (0,):
       ways = _ways(paths, pathlib.Path(folder) / str(side), side, options)
-      print(f'\n{f"stored at shorter side {side}" if side else "untouched originals"}')
-      report(measure(ways, options.count, options.rounds))
+      title = f'stored at shorter side {side}' if side else 'untouched originals'
+      print(f'\n{title}')
+      rates = measure(ways, options.count, options.rounds)
+      report(rates)
+      found[title] = {name: dict(zip(COLUMNS, pairs.round(1).T.tolist(), strict=True)) for name, pairs in rates.items()}
+  if options.json:
+    about = {'photos': len(paths), 'decoder': image.decoder_name(), **benchmark_times.machine()}
+    options.json.write_text(json.dumps({'about': about, 'sources': found}, indent=1) + '\n')
 
 
 def measure(ways: dict[str, Way], count: int, rounds: int) -> dict[str, np.ndarray]:

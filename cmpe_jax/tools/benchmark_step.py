@@ -58,8 +58,7 @@ def measure(config: ml_collections.ConfigDict, chosen: list[Cell], file: pathlib
   jax.config.update('jax_enable_compilation_cache', False)  # its time is one of the results
   device, rounds = jax.devices()[0], flags.FLAGS.rounds
   about = {
-    'config': command.config_name(), 'batch_size': config.batch_size, 'dtype': config.dtype,
-    **benchmark_times.machine(device), 'versions': benchmark_costs.versions(),
+    'config': command.config_name(), 'batch_size': config.batch_size, 'dtype': config.dtype, 'device': device.device_kind, **benchmark_times.machine(), 'versions': benchmark_costs.versions(),
   }  # fmt: skip
   if file and file.exists() and 'topology' in benchmark_costs.read(file)['about']:
     raise UserError(f'--json={file} holds costs for another device, which took long to find: name another file.')

@@ -81,14 +81,13 @@ def spread(values: list[float]) -> dict[str, float]:
   return {'median': float(np.median(values)), 'low': min(values), 'high': max(values)}
 
 
-def machine(device: jax.Device) -> dict[str, Any]:
+def machine() -> dict[str, Any]:
   """What was measured on, and when."""
   information = pathlib.Path('/proc/cpuinfo')
   lines = information.read_text().splitlines() if information.exists() else []
   names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
   return {
     'date': datetime.date.today().isoformat(),
-    'device': device.device_kind,
     'processor': f'{os.cpu_count()} cores of {names[0] if names else platform.machine()}',
     'python': platform.python_version(),
   }

@@ -1,5 +1,6 @@
 """The side-by-side measurement of the input pipeline."""
 
+import json
 import re
 import time
 
@@ -32,12 +33,20 @@ def test_whole_command(tmp_path, capsys):
     noise = np.random.default_rng(number).integers(0, 256, (90, 120, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / f'{number}.jpg')
   options = ['--image_size=32', '--batch_size=4', '--count=8', '--rounds=1', '--shorter_side=64']
+  options.append(f'--json={tmp_path}/rates.json')
   benchmark_input.main([f'--images={tmp_path}', *options])
   printed = capsys.readouterr().out
   assert printed.startswith('6 photos, ')
   rows = re.findall(r'^(ours|tf\.data\S*).* (\d+) +(\d+) +(\d+\.\d+)  \(', printed, re.MULTILINE)
   assert [row[0] for row in rows] == ['ours', 'tf.data,'] * 2
   assert all(float(number) > 0 for row in rows for number in row[1:])
+  found = json.loads((tmp_path / 'rates.json').read_text())
+  assert found['about']['photos'] == 6
+  assert list(found['sources']) == ['untouched originals', 'stored at shorter side 64']
+  for row, way in zip(rows, [way for ways in found['sources'].values() for way in ways.values()], strict=True):
+    assert [float(number) for number in row[1:3]] == pytest.approx(
+      [way['images_per_cpu_second'][0], way['images_per_second'][0]], abs=0.6
+    )
   assert 'untouched originals' in printed
   assert 'stored at shorter side 64' in printed
 

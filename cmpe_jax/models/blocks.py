@@ -60,13 +60,16 @@ class Block(nn.Module):
     return x, self.descriptors.of_identity(x, v)
 
   def compete(self, identity: Branch, v: Array, residual: Branch, u: Array) -> tuple[Array, Array | None]:
-    """identity + s * residual and its descriptor, s = gate(u, v). The sum is in at least float32, then rounded."""
+    """identity + s * residual and its descriptor, s = gate(u, v)."""
     if self.gate is None:
       return scaled(identity) + scaled(residual), None
     scale = self.gate(channels=self.channels, base_width=self.base_width, name='gate')(u, v, self.train)
     for name, value in (('u', u), ('v', v), ('scale', scale)):
       self.sow('intermediates', name, value)
-    total = scaled(identity) + scaled(residual, scale)
+    # In training the sum, and so the sums of its gradient, are in float32. In inference XLA would hand such a sum on to
+    # the next block before it is rounded, twice the bytes of bfloat16.
+    factor = scale if self.train else scale.astype(residual.dtype)
+    total = scaled(identity) + scaled(residual, factor)
     return total.astype(residual.dtype), self.descriptors.of_sum(v, scale, u)
 
 

@@ -6,12 +6,13 @@ import re
 import jax
 import numpy as np
 import pytest
+import scipy.special
 
 import cmpe_jax
 from cmpe_jax import checkpoint, evaluate, models, step, train
 from cmpe_jax import config as configs
 from cmpe_jax import mesh as meshes
-from cmpe_jax.data import datasets
+from cmpe_jax.data import augment, datasets, pipeline
 from cmpe_jax.errors import UserError
 from cmpe_jax.evaluate import Evaluator
 
@@ -29,13 +30,13 @@ def lines(workdir):
 
 def test_a_run_with_everything_on(tmp_path, capsys):
   config = make(
-    validation=0.1, ema_decay=0.9, steps_per_call=3, label_smoothing=0.1, mixup_alpha=0.5, warmup_epochs=0.25,
-    epochs=1.0, checkpoint_every_steps=5, eval_every_steps=100,
+    validation=0.1, ema_decay=0.9, steps_per_call=3, label_smoothing=0.1, mixup_alpha=0.5, warmup_epochs=0.1,
+    epochs=0.5, batch_size=64, checkpoint_every_steps=4, eval_every_steps=100,
   )  # fmt: skip
   values = train.run(config, str(tmp_path), profile=(2, 3))
   output = capsys.readouterr().out
-  total = 11  # 1433 - 143 = 1290 images in batches of 128: 10.1
-  assert re.search(rf'step {total}/{total}  epoch +1.0\d  loss \d', output)
+  total = 11  # half of 1433 - 143 = 1290 images in batches of 64: 10.1
+  assert re.search(rf'step {total}/{total}  epoch +0.5\d  loss \d', output)
   assert 'weight decay' in output
   written = lines(tmp_path)
   logged = [line['step'] for line in written if 'train/loss' in line]
@@ -46,7 +47,7 @@ def test_a_run_with_everything_on(tmp_path, capsys):
         'step', 'train/loss', 'train/accuracy', 'train/learning_rate', 'train/images_per_second', 'train/data_wait',
       }  # fmt: skip
   evaluated = [line for line in written if 'eval/loss' in line]
-  assert [line['step'] for line in evaluated] == [5, 10, 11]
+  assert [line['step'] for line in evaluated] == [4, 8, 11]
   assert set(evaluated[0]) == {'step'} | {
     f'{group}/{name}' for group in ('eval', 'eval_ema') for name in ('loss', 'accuracy', 'top5', 'count')
   }
@@ -100,16 +101,23 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_examples_and_keeps_the_la
   kept.close()
 
 
-def test_evaluation_is_exact_for_any_batch_size():
+@pytest.mark.parametrize('devices', [1, 2, 8])
+def test_evaluation_is_exact_for_any_batch_size_and_devices(devices):
   config = datasets.resolve(make())
-  info, mesh, model = datasets.describe(config), meshes.make(), models.build(config.model)
-  variables = meshes.replicate(models.init(model, step.key(0, step.INIT, 0), info.image_size), mesh)
-  results = []
+  info, mesh, model = datasets.describe(config), meshes.make(jax.devices()[:devices]), models.build(config.model)
+  variables = models.init(model, step.key(0, step.INIT, 0), info.image_size)
+  source = pipeline.open_split(config, info, 'test', mesh)
+  batch = source.materialize(source.resident, np.arange(364))
+  logits = np.asarray(model.apply(variables, augment.evaluate(batch, info, np.float32), train=False))
+  labels = np.asarray(batch['label'])
+  want = {
+    'loss': float((scipy.special.logsumexp(logits, axis=1) - logits[np.arange(364), labels]).mean()),
+    'accuracy': float((logits.argmax(1) == labels).mean()),
+    'top5': float((np.argsort(-logits)[:, :5] == labels[:, None]).any(1).mean()),
+    'count': 364,
+  }
   for size in (7, 64, 128, 10_000):
     config.eval_batch_size = size
-    results.append(Evaluator(config, model, info, 'test', mesh)(variables))
-  assert [result['count'] for result in results] == [364] * 4
-  for result in results[1:]:
-    assert result['accuracy'] == results[0]['accuracy']
-    assert result['top5'] == results[0]['top5']
-    assert result['loss'] == pytest.approx(results[0]['loss'], rel=1e-5)
+    result = Evaluator(config, model, info, 'test', mesh)(meshes.replicate(variables, mesh))
+    assert result.pop('loss') == pytest.approx(want['loss'], rel=1e-5)
+    assert result == {name: want[name] for name in ('accuracy', 'top5', 'count')}

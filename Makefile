@@ -22,7 +22,7 @@ lint: .venv/installed-test
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/ruff format --quiet --check . || { .venv/bin/ruff format --check .; exit 1; }
 	@.venv/bin/mypy --no-error-summary
-	@.venv/bin/shellcheck launch/*.sh .ci/run
+	@.venv/bin/shellcheck launch/*.sh benchmarks/*.sh .ci/run
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

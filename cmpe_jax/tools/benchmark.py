@@ -6,7 +6,10 @@ pipeline with tf.data (cmpe_jax/tools/benchmark_input.py).
 
 import sys
 
+from absl import flags
+
 from cmpe_jax import command
+from cmpe_jax import config as configs
 from cmpe_jax.errors import UserError
 
 USAGE = (
@@ -24,7 +27,7 @@ def main(argv: list[str]) -> int:
   if name == 'step':
     from cmpe_jax.tools import benchmark_step
 
-    benchmark_step.define_flags()
+    step_flags()
     return command.run(benchmark_step.main, argv[:1] + argv[2:])
   if name in ('--help', '-h'):
     print(__doc__)
@@ -34,6 +37,20 @@ def main(argv: list[str]) -> int:
     raise UserError(f'{name!r} is not a benchmark. {USAGE}' if name else f'which benchmark? {USAGE}')
 
   return command.run(wrong, argv[:1])
+
+
+def step_flags() -> None:
+  """Defines the flags of `step`: here, so that --help begins with them."""
+  command.config_flag()
+  flags.DEFINE_list('gates', list(configs.GATES), 'Gates to compare.')
+  flags.DEFINE_list('forms', ['plain', 'exact'], 'Forms of each gate.')
+  flags.DEFINE_list('modes', ['train', 'infer'], 'train: the whole training step; infer: images to logits.')
+  flags.DEFINE_list('orders', None, "pre, post or both: order of activation; default: the configuration's.")
+  flags.DEFINE_integer('rounds', 10, 'Rounds in which each program has its turn.', lower_bound=1)
+  flags.DEFINE_string('json', None, 'A file that gets the numbers.')
+  flags.DEFINE_string('topology', None, 'v5e:2x4, for example: no run, but the cost that this compiler foresees.')
+  flags.DEFINE_integer('breakdown', 0, 'With --topology: where the bytes are, so many lines a program.', lower_bound=0)
+  flags.DEFINE_string('programs', None, 'With --topology: a folder that gets the compiled programs as text.')
 
 
 if __name__ == '__main__':

@@ -17,25 +17,11 @@ from cmpe_jax import command
 from cmpe_jax import config as configs
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools import benchmark_costs, benchmark_times, chips
-from cmpe_jax.tools.benchmark_programs import MODES, Cell, cells
-
-
-def define_flags() -> None:
-  """The flags of the command."""
-  command.config_flag()
-  flags.DEFINE_list('gates', list(configs.GATES), 'Gates to compare.')
-  flags.DEFINE_list('forms', ['plain', 'exact'], 'Forms of each gate.')
-  flags.DEFINE_list('modes', list(MODES), 'train: the whole training step; infer: images to logits.')
-  flags.DEFINE_list('orders', None, "pre, post or both: order of activation; default: the configuration's.")
-  flags.DEFINE_integer('rounds', 10, 'Rounds in which each program has its turn.', lower_bound=1)
-  flags.DEFINE_string('json', None, 'A file that gets the numbers.')
-  flags.DEFINE_string('topology', None, 'v5e:2x4, for example: no run, but the cost that this compiler foresees.')
-  flags.DEFINE_integer('breakdown', 0, 'With --topology: where the bytes are, so many lines a program.', lower_bound=0)
-  flags.DEFINE_string('programs', None, 'With --topology: a folder that gets the compiled programs as text.')
+from cmpe_jax.tools.benchmark_programs import Cell, cells
 
 
 def main() -> None:
-  """The command, after its flags were parsed."""
+  """The command; `tools.benchmark` defines its flags."""
   options = flags.FLAGS
   if options.config is None:
     raise UserError('--config is missing: give a configuration file, such as --config=configs/imagenet_cmpe50.py.')

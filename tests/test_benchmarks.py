@@ -1,0 +1,71 @@
+"""The tables of README.md and benchmarks/README.md: those that the raw numbers beside them give."""
+
+import importlib.util
+import json
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SPEC = importlib.util.spec_from_file_location('tables', ROOT / 'benchmarks' / 'tables.py')
+tables = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(tables)
+PAGES = [ROOT / 'README.md', ROOT / 'benchmarks' / 'README.md']
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tables_are_those_of_the_numbers(page):
+  text = page.read_text()
+  assert tables.filled(text) == text
+  names = re.findall(r'<!-- (\w+) -->', text)
+  assert names == re.findall(r'<!-- /(\w+) -->', text)
+  assert set(names) <= set(tables.TABLES)
+
+
+def test_every_table_has_its_place_and_its_command():
+  assert re.findall(r'<!-- (\w+) -->', PAGES[1].read_text()) == list(tables.TABLES)
+  done = subprocess.run(['bash', ROOT / 'benchmarks' / 'run.sh', 'nothing'], capture_output=True, text=True)
+  assert done.returncode == 2
+  assert done.stderr.split('is none of: ')[1].split() == list(tables.TABLES)
+
+
+def cost(accessed):
+  return {'accessed': accessed}
+
+
+def test_ratios_of_costs():
+  cells = {
+    'pre none - infer': cost(4e9), 'pre se exact infer': cost(4.1e9), 'pre se plain infer': cost(5e9),
+    'post none - train': cost(8e9), 'post se plain train': cost(9e9),
+  }  # fmt: skip
+  assert tables.costs({'cells': cells}).splitlines() == [
+    '| gate | form | infer, pre | train, post |',
+    '|---|---|---|---|',
+    '| `none` |  | 4.00 GB | 8.00 GB |',
+    '| `se` | plain | 1.250 | 1.125 |',
+    '| `se` | exact | 1.025 | - |',
+  ]
+
+
+def test_ratios_to_the_faster_of_theirs_and_of_the_rounds():
+  def way(train, infer):
+    return {'train': {'rounds': train}, 'infer': {'rounds': infer}}
+
+  ways = {'timm, eager': way([4.0, 2.0, 4.0], [1.0, 1.0, 1.0]), 'timm, other': way([5.0, 5.0, 5.0], [0.5, 0.5, 0.5])}
+  found = {'about': {'batch_size': 8}, 'ways': ways | {'se': way([2.0, 4.0, 8.0], [0.25, 0.5, 1.0])}}
+  assert tables.peer(found).splitlines()[-1] == '| ours, `se` | 2.00 | 0.50 (0.50-2.00) | 16.00 | 1.00 (0.50-2.00) |'
+
+
+def test_a_table_replaces_the_old_one(tmp_path, monkeypatch):
+  monkeypatch.setattr(tables, 'HERE', tmp_path)
+  source = {way: {'images_per_cpu_second': rates} for way, rates in (('ours', [300, 200]), ('tf.data', [200, 200]))}
+  about = {'processor': '2 cores of X', 'date': '2026-11-24', 'versions': {'jax': '1', 'jaxlib': '1'}}
+  (tmp_path / 'input.json').write_text(json.dumps({'about': about, 'sources': {'originals': source}}))
+  text = tables.filled('before\n<!-- input -->\nold\n<!-- /input -->\n<!-- peer -->\nkept\n<!-- /peer -->\n')
+  assert text.startswith('before\n<!-- input -->\n')
+  assert '| originals | 250 | 200 | 1.25 (1.00-1.50) |\n\n2 cores of X, jax 1; 2026-11-24.\n<!-- /input -->' in text
+  assert text.endswith('<!-- peer -->\nkept\n<!-- /peer -->\n')
+  assert 'old' not in text
+  assert tables.filled(text) == text

@@ -51,7 +51,10 @@ def sweep_variants(file: str) -> list[Variant]:
   spec.loader.exec_module(module)
   if not hasattr(module, 'get_sweep'):
     raise UserError(f'{file} has no get_sweep(): define one that returns a list such as [{{"learning_rate": 0.05}}].')
-  listed = module.get_sweep()
+  try:
+    listed = list(module.get_sweep())
+  except Exception as error:  # whatever a file of the user's does
+    raise UserError(f'get_sweep() of {file} does not give a list ({type(error).__name__}: {error}).') from error
   known = configs.flatten(configs.base())
   for overrides in listed:
     if not isinstance(overrides, dict) or not overrides or not overrides.keys() <= known.keys() - {'seed'}:

@@ -113,6 +113,8 @@ def test_sweeps(tmp_path):
   assert compare.references([first, second]) == ['learning_rate=0.1']
   for text, said in (
     ('', r'has no get_sweep\(\)'),
+    ('None', r'does not give a list \(TypeError'),
+    ('[1 / 0]', r'does not give a list \(ZeroDivisionError: division by zero'),
     ("[{'learning_rat': 1}]", "lists {'learning_rat': 1}: give dicts of keys"),
     ("[{'seed': 1}, {'seed': 2}]", r'not seed'),
     ("[{'learning_rate': 1.0}]", 'a comparison needs two'),

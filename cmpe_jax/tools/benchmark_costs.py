@@ -41,10 +41,11 @@ class Store:
 
 
 def write(path: pathlib.Path, about: dict[str, Any], cells: dict[str, Any]) -> None:
-  """Replaces the file at once, so that it is never half written."""
+  """Replaces the file at once, so that it is never half written. A cell is a line."""
   path.parent.mkdir(parents=True, exist_ok=True)
   new = path.with_name(f'.{path.name}.{os.getpid()}')
-  new.write_text(json.dumps({'about': about, 'cells': cells}, indent=1) + '\n')
+  lines = ',\n'.join(f'  {json.dumps(name)}: {json.dumps(values)}' for name, values in cells.items())
+  new.write_text(f'{{\n "about": {json.dumps(about)},\n "cells": {{\n{lines}\n }}\n}}\n')
   new.replace(path)
 
 

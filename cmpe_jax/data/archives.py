@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import os
 import pathlib
+import sys
 import tarfile
 import types
 import urllib.parse
@@ -51,7 +52,11 @@ def build(
       f'preparing {builder_class.name} needs TensorFlow: pip install -r requirements-prepare.txt. '
       'Training does not; a dataset prepared elsewhere can be copied.'
     )
+  # What TensorFlow says about its own arithmetic when it is imported concerns nobody who copies images.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+  if not sys.stderr.isatty():  # a log file is no place for bars
+    tfds.disable_progress_bar()
   downloads = root / 'downloads'
   manual = folder or downloads / 'manual'
   archives = locate(builder_class, manual, None if folder else downloads)

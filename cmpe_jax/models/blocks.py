@@ -62,7 +62,7 @@ class Block(nn.Module):
   def compete(self, identity: Branch, v: Array, residual: Branch, u: Array) -> tuple[Array, Array | None]:
     """identity + s * residual and its descriptor, s = gate(u, v)."""
     if self.gate is None:
-      return scaled(identity) + scaled(residual), None
+      return (scaled(identity) + scaled(residual)).astype(residual.dtype), None
     scale = self.gate(channels=self.channels, base_width=self.base_width, name='gate')(u, v, self.train)
     for name, value in (('u', u), ('v', v), ('scale', scale)):
       self.sow('intermediates', name, value)
@@ -117,7 +117,7 @@ class Post(Block):
     last = conv_name != 'shortcut'
     init = nn.initializers.zeros_init() if self.zero_scale and last else nn.initializers.ones_init()
     norm = self.norm(name=norm_name, scale_init=init)
-    if self.descriptors.defer and self.train and self.gate is not None:
+    if self.descriptors.defer and self.train:
       return norm(conv(x), deferred=True)
     return norm(*conv(x, with_descriptor=True))
 

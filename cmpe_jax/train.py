@@ -189,13 +189,13 @@ class Trainer:
     metrics.say(metrics.evaluated(done, self.plan.total, self.evaluator.split, values))
     return score
 
-  def results(self) -> dict[str, float]:
-    """The figures of the finished run on the test split, from metrics.jsonl where they are written.
+  def results(self, done: int) -> dict[str, float]:
+    """The figures on the test split of the run that ended with step `done`, from metrics.jsonl where they are written.
 
     Without a validation part they are the last evaluation's; else the best checkpoint's, under test/....
     """
     prefix = 'test/' if self.config.validation else 'eval'
-    values = self.writer.find(self.plan.total, prefix)
+    values = self.writer.find(done, prefix)
     if processes.first_says(not values):
       chosen = self.checkpoints.choose('best')
       averaged = self.config.ema_decay > 0
@@ -203,7 +203,7 @@ class Trainer:
       evaluator = self._evaluator('test') if self.config.validation else self.evaluator
       name = 'test' if self.config.validation else 'eval_ema' if averaged else 'eval'
       values = {f'{name}/{key}': value for key, value in evaluator(variables).items()}
-      self.writer.write(self.plan.total, values)
+      self.writer.write(done, values)
     return values
 
 
@@ -228,7 +228,7 @@ def run(config: ml_collections.ConfigDict, workdir: str, profile: tuple[int, int
       else:
         trainer.loop(state, start, stop)
       trainer.checkpoints.wait()
-      values = trainer.results()
+      values = trainer.results(max(start, trainer.plan.total))
       trainer.writer.close()
       chosen = trainer.checkpoints.choose('best')
       processes.barrier('end')

@@ -67,6 +67,8 @@ def test_a_run_with_everything_on(tmp_path, capsys):
   capsys.readouterr()
   assert train.run(config, str(tmp_path)) == values
   assert 'nothing left to do' in capsys.readouterr().out
+  config.epochs = 0.3  # fewer than are done: still the figures of the checkpoint that is there
+  assert train.run(config, str(tmp_path)) == values
   assert lines(tmp_path) == written
 
 

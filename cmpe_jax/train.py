@@ -66,15 +66,16 @@ class Trainer:
 
   def start(self) -> tuple[TrainState, int]:
     """The newest checkpoint's state, or the initial one; and its step."""
+    newest = max(self.checkpoints.steps(), default=None)
+    if newest is not None:
+      check_config(self.config, self.checkpoints.config(newest), newest)
     variables = models.init(self.model, step.key(self.config.seed, step.INIT, 0), self.info.image_size)
     metrics.say(self._heading(variables['params']))
-    newest = max(self.checkpoints.steps(), default=None)
     if newest is None and self.config.init_from:
       variables = processes.together('init_from', lambda: warm_start.load(self.config, variables))
     placed = meshes.replicate(variables, self.mesh)
     state = meshes.replicate(states.create(placed, self.optimizer, self.config.ema_decay > 0), self.mesh)
     if newest is not None:
-      check_config(self.config, self.checkpoints.config(newest), newest)
       state = self.checkpoints.restore(newest, state)
       metrics.say(f'going on from the checkpoint at step {newest}')
     self.writer = metrics.Writer(self.workdir, newest or 0)

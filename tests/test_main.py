@@ -137,6 +137,9 @@ def test_sigterm_saves_and_ends_with_code_75(tmp_path):
   assert f'saved at step {step} of 135' in output
   code, _ = interrupt(tmp_path, workdir, signal.SIGINT, 0.1)
   assert code == 75
-  refused = run(tmp_path, f'--workdir={workdir}', '--config.learning_rate=0.05')
+  refused = run(tmp_path, f'--workdir={workdir}', '--config.learning_rate=0.05', '--config.model.gate=se')
   assert refused.returncode == 2
+  assert refused.stdout == ''
   assert 'learning_rate: 0.1 in the checkpoint, 0.05 now' in refused.stderr
+  assert "model.gate: 'none' in the checkpoint, 'se' now" in refused.stderr
+  assert 'Traceback' not in refused.stderr

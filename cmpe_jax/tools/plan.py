@@ -50,6 +50,19 @@ class Program:
   collectives: dict[str, tuple[int, int]]
   seconds: float
 
+  def counted_by(self, part: 'Program', times: int = 1) -> 'Program':
+    """This program's memory, with the operations of `part`, done `times` times.
+
+    The compiler's cost analysis counts the body of a loop once. So `part` is a program without loops.
+    """
+    return dataclasses.replace(
+      self,
+      flops=part.flops * times,
+      accessed=part.accessed * times,
+      collectives={name: (count * times, size * times) for name, (count, size) in part.collectives.items()},
+      seconds=self.seconds + part.seconds,
+    )
+
   def bounds(self, chip: chips.Chip) -> dict[str, float]:
     """Images/s of all devices together if nothing but memory traffic, or nothing but arithmetic, took time."""
     return {'bandwidth': self.images * chip.bandwidth / self.accessed, 'FLOPs': self.images * chip.flops / self.flops}
@@ -64,7 +77,7 @@ class Plan:
     self._mesh, self._info = meshes.make(devices), datasets.describe(config)
     meshes.check_batch(self._mesh, config.batch_size, config.accumulate_steps)
     self._examples = {split: _examples(config, self._info, split) for split in ('train', 'test')}
-    self._model = models.build(config.model, dtype=config.dtype, bn_group_size=config.bn_group_size)
+    self._model = models.build(config.model, config.dtype, config.bn_group_size, config.freeze, config.remat)
     self._source = pipeline.Resident if self._info.resident else stream.Streamed
     side = self._info.image_size
     image = jax.ShapeDtypeStruct((1, side, side, 3), step.image_dtype(config))
@@ -72,12 +85,8 @@ class Plan:
     self._variables = {name: variables[name] for name in ('params', 'batch_stats')}
 
   def train(self) -> Program:
-    """The training step. Raises `UserError` if it needs more memory than a device has.
-
-    Micro-batches run in a loop, whose body the compiler's cost analysis counts once. So memory is that of the loop,
-    and the rest that of one micro-batch as a step of its own, times their number.
-    """
-    config, parts = self._config, self._config.accumulate_steps
+    """The training step. Raises `UserError` if it needs more memory than a device has."""
+    config = self._config
     rate = optimizer.schedule(config, events.plan(config, self._examples['train']).total)
     transformation = optimizer.make(config, rate)
     start = jax.eval_shape(lambda v: state.create(v, transformation, config.ema_decay > 0), self._variables)
@@ -85,18 +94,9 @@ class Plan:
     call = step.compile_train(train_step, self._source, self._mesh)
     inputs = _inputs(self._info, self._mesh, self._examples['train'], config.batch_size, leading=1)
     whole = self._compile(call, start, inputs, config.batch_size)
-    if parts == 1:
+    if config.accumulate_steps == 1 and not config.model.scan_blocks:
       return whole
-    micro = ml_collections.ConfigDict(config.to_dict())
-    micro.update({'accumulate_steps': 1, 'batch_size': config.batch_size // parts, 'learning_rate_batch_size': 0})
-    part = Plan(micro, self._devices).train()
-    return dataclasses.replace(
-      whole,
-      flops=part.flops * parts,
-      accessed=part.accessed * parts,
-      collectives={name: (count * parts, size * parts) for name, (count, size) in part.collectives.items()},
-      seconds=whole.seconds + part.seconds,
-    )
+    return whole.counted_by(self._without_loops().train(), config.accumulate_steps)
 
   def evaluate(self) -> Program:
     """The evaluation step. Raises `UserError` if it needs more memory than a device has."""
@@ -104,7 +104,19 @@ class Plan:
     call = step.compile_eval(step.make_eval(config, self._model, self._info), self._source, self._mesh)
     size = meshes.eval_batch(self._mesh, config.eval_batch_size or config.batch_size, self._examples['test'])
     inputs = _inputs(self._info, self._mesh, self._examples['test'], size)
-    return self._compile(call, self._variables, inputs, size)
+    whole = self._compile(call, self._variables, inputs, size)
+    return whole.counted_by(self._without_loops().evaluate()) if config.model.scan_blocks else whole
+
+  def _without_loops(self) -> 'Plan':
+    """One micro-batch as a step of its own, and blocks one after the other."""
+    config = ml_collections.ConfigDict(self._config.to_dict())
+    size = config.batch_size // config.accumulate_steps
+    evaluated = config.eval_batch_size or config.batch_size
+    config.update(
+      {'batch_size': size, 'accumulate_steps': 1, 'eval_batch_size': evaluated, 'learning_rate_batch_size': 0}
+    )
+    config.model.scan_blocks = False
+    return Plan(config, self._devices)
 
   def _compile(self, call: Any, tree: Any, inputs: tuple[Any, Any], images: int) -> Program:
     traced = call.trace(_replicated(tree, self._mesh), *inputs)

@@ -7,8 +7,11 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 
+from cmpe_jax import config as configs
+from cmpe_jax.data import datasets
 from cmpe_jax.tools import hlo, plan
 from cmpe_jax.tools.chips import CHIPS
 
@@ -123,6 +126,45 @@ def test_micro_batches_cost_the_same_and_need_less_memory(tmp_path):
   assert found[4]['images'] == found[1]['images'] == 256
   assert found[4]['flops'] == pytest.approx(found[1]['flops'], rel=0.05)
   assert found[4]['temporary'] < 0.5 * found[1]['temporary']
+
+
+def small(**keys):
+  """The plan of a small net for two fake devices, in this process."""
+  config = configs.base()
+  config.model.update({'block': 'basic', 'depth': 8, 'gate': 'none'})
+  config.update({'batch_size': 128})
+  for key, value in keys.items():
+    (config.model if key in config.model else config)[key] = value
+  return plan.Plan(datasets.resolve(config), jax.devices()[:2])
+
+
+def test_frozen_stages_and_recomputation_change_the_plan():
+  whole, frozen, again = (small(**keys).train() for keys in ({}, {'freeze': 2}, {'remat': True}))
+  # No gradient of the first two stages: less is computed, kept and sent.
+  assert frozen.flops < 0.7 * whole.flops
+  assert frozen.temporary < 0.7 * whole.temporary
+  last = 4 * (9 * (32 + 64) * 64 + 32 * 64 + 64 * 10 + 10)  # the kernels of the third stage and the classifier
+  assert last <= frozen.collectives['all-reduce'][1] < 1.1 * last < whole.collectives['all-reduce'][1]
+  # Forward once more, but for the stem and the classifier.
+  assert 1.1 * whole.flops < again.flops < 1.4 * whole.flops
+  assert again.temporary < 0.9 * whole.temporary  # 0.3 in a net of 15 blocks
+
+
+def test_blocks_in_a_loop_are_counted_one_by_one_and_kept_as_they_run():
+  unrolled, looped = (small(depth=26, scan_blocks=looped).evaluate() for looped in (False, True))
+  for name in ('flops', 'accessed', 'collectives', 'images', 'arguments'):
+    assert getattr(looped, name) == getattr(unrolled, name), name
+  assert looped.temporary != unrolled.temporary
+
+
+@pytest.mark.slow
+def test_blocks_and_micro_batches_in_loops_are_counted_one_by_one():
+  unrolled, looped = (
+    small(depth=26, accumulate_steps=2, scan_blocks=looped, remat=looped, batch_size=256) for looped in (False, True)
+  )
+  few, many = looped.train(), unrolled.train()
+  assert 1.1 * many.flops < few.flops < 1.4 * many.flops
+  assert few.temporary < many.temporary
 
 
 @needs_libtpu

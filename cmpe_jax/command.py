@@ -12,7 +12,7 @@ from ml_collections.config_flags import config_flags
 from cmpe_jax.errors import Interrupted, UserError
 
 DONE, OTHER, WRONG, RESUMABLE = 0, 1, 2, 75
-MEMORY = "Lower batch_size, raise accumulate_steps, use dtype='bfloat16', or more devices."
+MEMORY = "Lower batch_size, set remat=True, raise accumulate_steps, use dtype='bfloat16', or more devices."
 AGAIN = 'The same command goes on from the last checkpoint.'
 
 

@@ -128,7 +128,9 @@ class Plan:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
       why = str(error).splitlines()[0].removeprefix('RESOURCE_EXHAUSTED: ')
-      raise UserError(f'it does not fit. {why} Lower batch_size, raise accumulate_steps or take more chips.') from error
+      raise UserError(
+        f'it does not fit. {why} Lower batch_size, set remat=True, raise accumulate_steps or take more chips.'
+      ) from error
     seconds = time.perf_counter() - began
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     floor = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes

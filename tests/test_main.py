@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +65,27 @@ def test_wrong_inputs_end_with_code_2_and_one_sentence(arguments, said, tmp_path
   assert said in done.stderr
   assert 'Traceback' not in done.stderr
   assert len(done.stderr.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+  ('classes', 'image_size', 'said'),
+  [
+    (['cat'], 32, "has one class, 'cat'"),
+    (['cat', 'dog'], 32, r'\d\.png is not a readable image'),
+    (['cat', 'dog'], 96, r'\d\.png is not a readable image'),  # found while training: large images are read by threads
+  ],
+)
+def test_wrong_folders_end_with_code_2_and_one_sentence(classes, image_size, said, tmp_path):
+  for name in classes:
+    (tmp_path / 'images' / name).mkdir(parents=True)
+    for number in range(6):
+      (tmp_path / 'images' / name / f'{number}.png').write_bytes(b'not an image')
+  arguments = [f'--config.dataset=folder:{tmp_path}/images', f'--config.image_size={image_size}']
+  done = run(tmp_path, f'--workdir={tmp_path}/run', '--config.batch_size=8', *arguments)
+  assert done.returncode == 2
+  assert done.stderr.startswith('error: ')
+  assert re.search(said, done.stderr)
+  assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_config_is_needed_and_help_is_no_error():

@@ -22,6 +22,7 @@ Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 CENTRE = 224 / 256  # part of the shorter side that an evaluation sees: resize to 256, crop 224
 _END = b'\xff\xd9'  # of a JPEG file
 _thread = threading.local()
+_loading = threading.Lock()
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
@@ -116,9 +117,20 @@ def _open(data: bytes, name: str) -> Image.Image:
     raise UserError(f'{name} is not a readable image ({error}). Repair or remove it.') from error
 
 
-@functools.cache
+def load_decoder() -> None:
+  """Imports what decodes crops. Call it before threads do: while it runs, nobody's words reach stderr."""
+  _fast()
+
+
 def _fast():
-  """nvImageCodec and OpenCV, or None. Importing the former complains on stderr about CUDA libraries for the GPU."""
+  """nvImageCodec and OpenCV, or None."""
+  with _loading:  # two threads that silence stderr at once would leave it silent
+    return _load()
+
+
+@functools.cache
+def _load():
+  """Importing nvImageCodec complains on stderr about CUDA libraries for the GPU."""
   try:
     with _silenced_stderr():
       import cv2

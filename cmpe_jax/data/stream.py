@@ -10,7 +10,7 @@ import numpy as np
 from absl import flags
 
 from cmpe_jax import mesh as mesh_lib
-from cmpe_jax.data import order, reader
+from cmpe_jax.data import image, order, reader
 
 Batch = dict[str, jax.Array]
 AHEAD = 2  # batches that are on the device, or on the way, before they are asked for
@@ -73,6 +73,8 @@ class Streamed:
   def _send(self, elements: list[Any], own: reader.Reader, read: Any, leading: int) -> Iterator[Batch]:
     if self._processes and not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()  # Grain's workers ask for absl's flags, which notebooks never parse
+    if self._is_cropped and not self._processes:
+      image.load_decoder()
     batches = reader.ahead(elements, read, self._threads, self._processes)
     self._running.append(batches)
     sharding = mesh_lib.batch_sharding(self._mesh, leading)

@@ -1,6 +1,8 @@
 """Decoding and cropping on the host, with both decoders."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -135,6 +137,21 @@ def test_decoders_agree(monkeypatch):
   monkeypatch.setattr(image, '_fast', lambda: None)
   pillow = [image.random_crop(data, 'x', 64, order.augmentation(0, 0, i)) for i in range(10)]
   assert np.mean([abs(a - b).mean() for a, b in zip(fast, pillow, strict=True)]) < 1
+
+
+def test_threads_that_load_the_decoders_at_once_leave_stderr_as_it_was():
+  script = """
+import sys, threading
+from cmpe_jax.data import image
+threads = [threading.Thread(target=image.load_decoder) for _ in range(8)]
+for thread in threads:
+  thread.start()
+for thread in threads:
+  thread.join()
+print('heard', file=sys.stderr)
+"""
+  done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, timeout=200)
+  assert done.stderr == 'heard\n'
 
 
 def test_resize_takes_the_centred_square():

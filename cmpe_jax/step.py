@@ -146,8 +146,9 @@ def make_eval(config: ml_collections.ConfigDict, model, info) -> Callable:
 def compile_train(train_step: Callable, source, mesh: Mesh) -> Callable:
   """`call(state, resident, drawn) -> (state, metrics)`, jitted, the state donated.
 
-  `drawn` has a leading axis of `count` steps, and so have the metrics. One step is called straight; more run
-  inside `lax.scan`, with equal results up to the rounding of another compilation.
+  `drawn` has a leading axis of `count` steps, and so have the metrics. One step is called straight; more run inside
+  `lax.scan`, with the same results up to the rounding of another compilation: losses equal to 1e-10 in float64, and in
+  float32 to 1e-5 of their size in the first steps.
   """
 
   def one(resident, state, drawn):

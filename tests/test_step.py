@@ -204,7 +204,7 @@ def test_evaluation_counts_only_the_mask():
   assert float(whole['top5'][0]) == 10  # three classes: all are among the first three
 
 
-def train_digits(devices: int, dtype: str, steps: int) -> np.ndarray:
+def train_digits(devices: int, dtype: str, steps: int, per_call: int = 1) -> np.ndarray:
   config = configs.base()
   config.update({'batch_size': 64, 'dtype': dtype, 'mixup_alpha': 1.0})
   config.model.update({'block': 'basic', 'depth': 8})
@@ -217,16 +217,18 @@ def train_digits(devices: int, dtype: str, steps: int) -> np.ndarray:
   variables = models.init(model, step.key(0, step.INIT, 0), info.image_size)
   current = meshes.replicate(state.create(meshes.replicate(variables, mesh), tx, False), mesh)
   found = []
-  for drawn in source.train((i, 1) for i in range(steps)):
+  for drawn in source.train((i, per_call) for i in range(0, steps, per_call)):
     current, metrics = call(current, source.resident, drawn)
-    found.append(float(metrics['loss'][0][0]) / 64)
-  return np.array(found)
+    found.append(np.asarray(metrics['loss'][0]) / 64)
+  return np.concatenate(found)
 
 
-def test_one_two_and_eight_devices_give_the_same_losses_in_float64():
+def test_one_two_and_eight_devices_and_several_steps_a_call_give_the_same_losses_in_float64():
   with jax.enable_x64(True):
     one, two, eight = (train_digits(devices, 'float64', 20) for devices in (1, 2, 8))
+    grouped = train_digits(1, 'float64', 6, per_call=3)
   assert one[-1] < one[0]
+  np.testing.assert_allclose(grouped, one[:6], rtol=0, atol=1e-10)
   np.testing.assert_allclose(two, one, rtol=0, atol=1e-10)
   np.testing.assert_allclose(eight, one, rtol=0, atol=1e-10)
 

@@ -52,6 +52,8 @@ def test_svhn_without_extra(svhn, tmp_path):
   directory = install.prepare('svhn_cropped', tmp_path / 'data', folder, extra=False, partial=True)
   assert prepared.counts(directory) == {'train': 20, 'test': 10}
   assert same_examples(prepared.arrays(directory, 'train'), written['train'])
+  with pytest.raises(UserError, match="no split 'extra'.*svhn_extra=False"):
+    prepared.arrays(directory, 'extra')
 
 
 def test_published_archive_is_verified(cifar10, tmp_path, monkeypatch):

@@ -4,6 +4,8 @@ Arrays are stored whole, by the names of their parameters, whatever devices they
 its final name only when it is complete, so a process that dies while writing leaves the earlier ones as they were.
 """
 
+import gc
+import operator
 from typing import Any
 
 import flax
@@ -45,26 +47,23 @@ class Checkpoints:
       processes.together('workdir', lambda: _prepare(self.directory))
     elif not self.directory.exists():
       raise UserError(f'workdir={workdir!r} has no checkpoints: give the --workdir of a training run.')
+    score = operator.itemgetter(SCORE)
+    newest = keep.LatestN(max(keep_newest, 1))
+    best = keep.BestN(n=1, get_metric_fn=score, keep_checkpoints_without_metrics=False)
     options = ocp.CheckpointManagerOptions(
       create=False,
       cleanup_tmp_directories=bool(keep_newest),
-      best_fn=_score if scored else None,
-      preservation_policy=keep.AnyPreservationPolicy(
-        [
-          keep.LatestN(max(keep_newest, 1)),
-          keep.BestN(n=1, get_metric_fn=_score, keep_checkpoints_without_metrics=False),
-        ]
-      ),
+      best_fn=score if scored else None,
+      preservation_policy=keep.AnyPreservationPolicy([newest, best]),
     )
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    arrays, text = ocp.PyTreeCheckpointHandler(), ocp.JsonCheckpointHandler()
-    for item, arguments, handler in (
-      ('state', ocp.args.PyTreeSave, arrays),
-      ('state', ocp.args.PyTreeRestore, arrays),
-      ('config', ocp.args.JsonSave, text),
-      ('config', ocp.args.JsonRestore, text),
+    args = ocp.args
+    for item, handler, kinds in (
+      ('state', ocp.PyTreeCheckpointHandler(), (args.PyTreeSave, args.PyTreeRestore)),
+      ('config', ocp.JsonCheckpointHandler(), (args.JsonSave, args.JsonRestore)),
     ):
-      registry.add(item, arguments, handler)
+      for kind in kinds:
+        registry.add(item, kind, handler)
     self._manager = ocp.CheckpointManager(self.directory, options=options, handler_registry=registry)
 
   def steps(self) -> list[int]:
@@ -106,9 +105,8 @@ class Checkpoints:
 
   def config(self, step: int) -> ml_collections.ConfigDict:
     """The (resolved) configuration that a checkpoint was trained with; keys that are newer have their defaults."""
-    restored = self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))
     config = configs.base()
-    config.update(configs.from_plain(restored['config']))
+    config.update(configs.from_plain(self._read(step, 'config', ocp.args.JsonRestore())))
     return config
 
   def restore(self, step: int, like: TrainState) -> TrainState:
@@ -119,7 +117,8 @@ class Checkpoints:
     """
     target = flax.serialization.to_state_dict(like)
     self._check(step, target)
-    restored = self._arrays(step, jax.tree.map(_abstract, target))
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), target)
+    restored = self._arrays(step, abstract)
     return flax.serialization.from_state_dict(like, restored)
 
   def variables(self, step: int, averaged: bool) -> dict[str, Any]:
@@ -142,7 +141,18 @@ class Checkpoints:
     arguments = ocp.args.PyTreeRestore(
       abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
     )
-    return self._manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
+    return self._read(step, 'state', arguments)
+
+  def _read(self, step: int, item: str, arguments: Any) -> Any:
+    """An item of a checkpoint. Raises `UserError` if its files are cut short or changed."""
+    try:
+      return self._manager.restore(step, args=ocp.args.Composite(**{item: arguments}))[item]
+    except Exception as error:
+      if not (isinstance(error, ValueError) or type(error) is Exception):  # the latter for arrays
+        raise
+      why = str(error.__cause__ or error).splitlines()[0]
+    gc.collect()  # Orbax's other reads, which would complain when the interpreter ends
+    raise UserError(f'{self.directory / str(step)} is damaged ({why}): remove it to go on from the one before it.')
 
   def wait(self) -> None:
     """Returns when what was saved is on disk."""
@@ -223,14 +233,6 @@ def _prepare(directory: epath.Path) -> None:
 
 def _complete(path: epath.Path) -> bool:
   return all((path / name).exists() for name in ('_CHECKPOINT_METADATA', 'state/_METADATA', 'config/metadata'))
-
-
-def _score(metrics: dict[str, float]) -> float:
-  return metrics[SCORE]
-
-
-def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
 
 def _named(tree: Any) -> dict[str, Any]:

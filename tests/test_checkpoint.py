@@ -110,6 +110,16 @@ def test_half_written_checkpoints_are_ignored_and_then_removed(tmp_path):
   assert sorted(path.name for path in place.iterdir()) == ['10', '20']
 
 
+def test_a_damaged_configuration_is_named(tmp_path):
+  checkpoints = Checkpoints(str(tmp_path), 2)
+  checkpoints.save(some_state(step=10), small_config())
+  checkpoints.wait()
+  (tmp_path / 'checkpoints' / '10' / 'config' / 'metadata').write_text('{')
+  with pytest.raises(UserError, match='checkpoints/10 is damaged .*remove it'):
+    checkpoints.config(10)
+  checkpoints.close()
+
+
 def test_another_model_is_refused_with_a_list_of_what_differs(tmp_path):
   checkpoints = Checkpoints(str(tmp_path), 1)
   checkpoints.save(some_state(step=1, width=4), small_config())

@@ -165,3 +165,9 @@ def test_sigterm_saves_and_ends_with_code_75(tmp_path):
   assert 'learning_rate: 0.1 in the checkpoint, 0.05 now' in refused.stderr
   assert "model.gate: 'none' in the checkpoint, 'se' now" in refused.stderr
   assert 'Traceback' not in refused.stderr
+  place = workdir / 'checkpoints' / str(final_state(workdir)[0])
+  largest = max((path for path in place.rglob('*') if path.is_file()), key=lambda path: path.stat().st_size)
+  largest.write_bytes(largest.read_bytes()[:1000])
+  damaged = run(tmp_path, f'--workdir={workdir}', '--mode=eval')
+  assert damaged.returncode == 2
+  assert re.fullmatch(rf'error: {place} is damaged \(.*\): remove it .*\n', damaged.stderr)

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pathlib
+import select
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import tempfile
 from PIL import Image
 
 PROGRAM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
+PATIENCE = 120  # seconds without a word
 
 
 class Browser:
@@ -62,6 +64,7 @@ class Browser:
 
   def _read(self):
     while b'\0' not in self._buffer:
+      assert select.select([self._receive], [], [], PATIENCE)[0], 'the browser does not answer'
       part = os.read(self._receive, 1 << 20)
       assert part, 'the browser has ended'
       self._buffer += part
@@ -102,11 +105,13 @@ class Browser:
 
 
 def main(page, prefix):
-  """Both pictures of a page, in 128 colours."""
+  """Both pictures of a page, in 256 colours."""
   for name, width, scale, mobile in (('phone', 390, 1.5, True), ('desktop', 1280, 1, False)):
     with Browser(width, scale=scale, mobile=mobile) as browser:
       browser.open(pathlib.Path(page).absolute())
-      browser.screenshot().quantize(128, Image.Quantize.MAXCOVERAGE).save(f'{prefix}_{name}.png', optimize=True)
+      browser.screenshot().quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE).save(
+        f'{prefix}_{name}.png', optimize=True
+      )
 
 
 if __name__ == '__main__':

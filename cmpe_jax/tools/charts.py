@@ -114,10 +114,12 @@ def curves(found: Curves, label: str) -> Figure:
 
 
 def _scale(axes: Axes, found: Curves) -> None:
-  """Logarithmic, with plain numbers, where all values are positive and it helps."""
+  """Logarithmic, with plain numbers, where it helps; a run without an error goes through the bottom."""
   values = np.concatenate([values for lines in found.values() for _, values in lines])
-  if values.min() > 0 and values.max() / values.min() > 5:
-    axes.set_yscale('log')
+  values = values[values > 0]
+  if len(values) and values.max() / values.min() > 5:
+    axes.set_yscale('log', nonpositive='clip')
+    axes.set_ylim(values.min() / 1.3, values.max() * 1.3)
     steps = (1, 2, 5) if values.max() / values.min() < 500 else (1,)
     axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=steps))
     axes.yaxis.set_major_formatter('{x:g}')

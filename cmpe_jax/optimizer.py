@@ -46,7 +46,12 @@ def schedule(config: ml_collections.ConfigDict, total_steps: int) -> optax.Sched
 def _decay_fractions(config: ml_collections.ConfigDict) -> list[float]:
   """Decay points as parts of the run, in order, between the end of the warm-up and the end of the run."""
   name = 'decay_epochs' if config.decay_epochs else 'decay_fractions'
-  points = [float(point) for point in config[name]]
+  try:
+    points = [float(point) for point in config[name]]
+  except ValueError as error:
+    raise UserError(
+      f'{name}={tuple(config[name])} are not numbers: give some, such as (30, 60) or (0.5, 0.75).'
+    ) from error
   if not points or not config.epochs:
     return []
   fractions = [point / config.epochs for point in points] if config.decay_epochs else points

@@ -44,6 +44,7 @@ def test_cosine_schedule_after_warm_up_against_the_formula():
   [
     ({'decay_fractions': (0.5, 1.5)}, 'decay_fractions'),
     ({'decay_fractions': (0.75, 0.5)}, 'decay_fractions'),
+    ({'decay_fractions': ('half',)}, r"decay_fractions=\('half',\) are not numbers"),
     ({'decay_fractions': (), 'decay_epochs': (30.0, 250.0)}, 'decay_epochs'),
     ({'warmup_epochs': 120.0}, 'warmup_epochs'),
     ({'schedule': 'cosine', 'warmup_epochs': 200.0}, 'warmup_epochs'),

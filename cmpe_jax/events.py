@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import ml_collections
 
+from cmpe_jax.errors import check_range
+
 LOG, EVALUATE, CHECKPOINT = 'log', 'evaluate', 'checkpoint'
 
 
@@ -63,7 +65,11 @@ def plan(config: ml_collections.ConfigDict, examples: int) -> Plan:
   """The plan of a configuration on a training split with that many examples.
 
   The last epoch is rounded up to a whole step.
+
+  Raises:
+    UserError: a run without an end.
   """
+  check_range('epochs', config.epochs, 0, 1e9)
   every = {
     LOG: config.log_every_steps,
     EVALUATE: config.eval_every_steps,

@@ -25,8 +25,8 @@ def schedule(config: ml_collections.ConfigDict, total_steps: int) -> optax.Sched
     UserError: decay points or a warm-up outside of the run.
   """
   peak = peak_rate(config)
-  per_epoch = total_steps / config.epochs if config.epochs else 0.0
-  warmup = round(config.warmup_epochs * per_epoch)
+  part = config.warmup_epochs / config.epochs if config.epochs else 0.0
+  warmup = round(min(part, 1.0) * total_steps)
   if warmup and warmup >= total_steps:
     raise UserError(
       f'warmup_epochs={config.warmup_epochs} leaves nothing of epochs={config.epochs}: make the warm-up shorter.'

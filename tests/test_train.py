@@ -80,6 +80,8 @@ def test_a_run_with_everything_on(tmp_path, capsys):
     ({'dataset': 'cifar10', 'data_dir': 'nowhere'}, 'cmpe_jax.data.prepare --dataset=cifar10'),
     ({'dataset': 'mnist'}, 'mnist'),
     ({'epochs': -1.0}, 'epochs'),
+    ({'epochs': float('inf')}, 'epochs=inf is out of range'),
+    ({'warmup_epochs': float('inf')}, 'warmup_epochs=inf leaves nothing'),
     ({'learning_rate': float('nan')}, 'learning_rate'),
   ],
 )

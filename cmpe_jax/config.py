@@ -52,9 +52,7 @@ def base() -> ml_collections.ConfigDict:
   config.augmentation = ''  # 'none', 'crop', 'crop_flip', 'random_resized'; '': the dataset's
   config.stored_side = 0  # imagenet2012: shorter side of the images stored by data.prepare --shorter_side; 0: originals
   config.resident_megabytes = 2048  # small decoded datasets up to this size lie on the device as a whole
-  config.input_threads = (
-    0  # that read larger ones, in each reading process; 0: one per core, at most 16 (one with input_processes)
-  )
+  config.input_threads = 0  # a reading process; 0: one a core, at most 16 (one with input_processes)
   config.input_processes = 0  # processes that read them; 0: threads of the training process
 
   config.init_from = ''  # workdir of another run whose weights the first step starts from; '': random ones

@@ -170,4 +170,5 @@ def test_sigterm_saves_and_ends_with_code_75(tmp_path):
   largest.write_bytes(largest.read_bytes()[:1000])
   damaged = run(tmp_path, f'--workdir={workdir}', '--mode=eval')
   assert damaged.returncode == 2
-  assert re.fullmatch(rf'error: {place} is damaged \(.*\): remove it .*\n', damaged.stderr)
+  # Not the only lines on a busy machine: Orbax's other reads, in threads of its own, may report their end as well.
+  assert re.search(rf'^error: {place} is damaged \(.*\): remove it .*$', damaged.stderr, re.MULTILINE)

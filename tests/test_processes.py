@@ -156,6 +156,16 @@ def pair(tmp_path, workdir, *arguments):
   return [main(tmp_path, workdir, f'--process_id={process}', *flags) for process in range(2)]
 
 
+def read_until(process, start):
+  """What a process says, up to the first line that begins so."""
+  said = []
+  for line in process.stdout:
+    said.append(line)
+    if line.startswith(start):
+      return
+  pytest.fail(f'the process ended before {start!r}: ' + ''.join(said))
+
+
 def written(tmp_path, workdir, name):
   lines = [json.loads(line) for line in (tmp_path / workdir / 'metrics.jsonl').read_text().splitlines()]
   return {line['step']: line[name] for line in lines if name in line}
@@ -178,9 +188,7 @@ def test_two_processes_equal_one_and_a_restart_elsewhere_goes_on_with_the_same_b
   assert set(written(tmp_path, 'two', 'eval/count').values()) == {364}
 
   broken = pair(tmp_path, 'broken')
-  for line in broken[0].stdout:
-    if line.startswith('step  7/14'):
-      break
+  read_until(broken[0], 'step  7/14')
   broken[1].send_signal(signal.SIGKILL)
   began = time.monotonic()
   output = broken[0].communicate(timeout=100)[0]
@@ -198,11 +206,22 @@ def test_two_processes_equal_one_and_a_restart_elsewhere_goes_on_with_the_same_b
 
 
 @pytest.mark.slow
+def test_the_first_float32_step_is_equal_to_rounding(tmp_path):
+  short = ('--config.dtype=float32', '--config.epochs=0.085')
+  one = main(tmp_path, 'one', *short, devices=8)
+  assert one.wait(timeout=300) == 0, one.stdout.read()
+  two = pair(tmp_path, 'two', *short)
+  outputs = [process.communicate(timeout=500)[0] for process in two]
+  assert [process.returncode for process in two] == [0, 0], outputs
+  losses = [written(tmp_path, workdir, 'train/loss') for workdir in ('one', 'two')]
+  assert [list(found) for found in losses] == [[1, 2]] * 2
+  assert losses[1][1] == pytest.approx(losses[0][1], abs=1e-6)
+
+
+@pytest.mark.slow
 def test_sigterm_to_one_process_stops_both_at_the_same_step(tmp_path):
   both = pair(tmp_path, 'run', '--config.epochs=10.0', '--config.dtype=float32')
-  for line in both[0].stdout:
-    if line.startswith('step   3/'):
-      break
+  read_until(both[0], 'step   3/')
   both[1].send_signal(signal.SIGTERM)
   outputs = [process.communicate(timeout=200)[0] for process in both]
   assert [process.returncode for process in both] == [75, 75], outputs

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -194,7 +195,8 @@ def test_two_processes_equal_one_and_a_restart_elsewhere_goes_on_with_the_same_b
   output = broken[0].communicate(timeout=100)[0]
   assert broken[0].returncode == 75, output
   assert time.monotonic() - began < 60
-  assert 'lost contact with another process' in output
+  # Which of the two notices it first, the heartbeat or the computation, is chance.
+  assert re.search('lost contact with another process|failed, as when one of them ends', output)
 
   rest = main(tmp_path, 'broken', devices=4)
   output = rest.communicate(timeout=300)[0]

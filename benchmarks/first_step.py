@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cmpe_jax.tools.tables import aligned
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 INITS = ('drawn', 'jit')
 PHASES = ('start', 'init', 'prepare', 'compile', 'step')
@@ -112,13 +114,7 @@ def table(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
     for way, rounds in ways.items():
       medians = [statistics.median(one[phase] for one in rounds) for phase in (*PHASES, 'total')]
       rows.append([name, *way.split(), *(f'{value:.1f}' for value in medians)])
-  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-  return '\n'.join(
-    '  '.join(
-      cell.ljust(width) if i < 3 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    )
-    for row in rows
-  )
+  return aligned(rows, left=3)
 
 
 def main() -> None:

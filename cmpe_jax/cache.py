@@ -16,14 +16,17 @@ def compile_cache() -> None:
 
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     try:
-      information = pathlib.Path('/proc/cpuinfo')
-      lines = information.read_text().splitlines() if information.exists() else []
-      kind = '\n'.join(
-        [platform.machine()] + sorted({line for line in lines if line.startswith(('model name', 'flags'))})
-      )
+      kind = '\n'.join([platform.machine(), *sorted(set(processor_lines('model name', 'flags')))])
       place = pathlib.Path.home() / '.cache' / 'cmpe_jax' / hashlib.sha256(kind.encode()).hexdigest()[:12]
       place.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):
       return
     jax.config.update('jax_compilation_cache_dir', str(place))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+def processor_lines(*names: str) -> list[str]:
+  """The lines of these names that Linux has about each core, or none."""
+  information = pathlib.Path('/proc/cpuinfo')
+  lines = information.read_text().splitlines() if information.exists() else []
+  return [line for line in lines if line.startswith(names)]

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
+import ml_collections
 from absl import app, flags
 from ml_collections.config_flags import config_flags
 
@@ -103,6 +104,14 @@ def _end(code: int, message: str) -> int:
 def config_flag(name: str = 'config') -> flags.FlagHolder:
   """Defines --config=configs/NAME.py with overrides such as --config.model.gate=se."""
   return config_flags.DEFINE_config_file(name, None, 'The configuration, and --config.KEY=VALUE to override a key.')
+
+
+def given_config(example: str, name: str = 'config') -> ml_collections.ConfigDict:
+  """What --config gave. Raises `UserError`, naming the file `example`, if it was left out."""
+  config = flags.FLAGS[name].value
+  if config is None:
+    raise UserError(f'--{name} is missing: give a configuration file, such as --{name}={example}.')
+  return config
 
 
 def config_name(name: str = 'config') -> str:

@@ -6,9 +6,8 @@ from absl import flags
 
 from cmpe_jax import command
 from cmpe_jax.cache import compile_cache
-from cmpe_jax.errors import UserError
 
-CONFIG = command.config_flag()
+command.config_flag()
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is written; default: runs/<config name>.')
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval'], 'Train (or go on), or evaluate on the test split.')
 CHECKPOINT = flags.DEFINE_enum('checkpoint', 'best', ['best', 'newest'], 'Which checkpoint --mode=eval takes.')
@@ -20,27 +19,26 @@ PROFILE = flags.DEFINE_string('profile', None, 'FIRST:LAST, steps to trace into 
 
 def main() -> None:
   """Flags to calls. Imports late, so that a wrong flag is an instant answer."""
-  if CONFIG.value is None:
-    raise UserError('--config is missing: give a configuration file, such as --config=configs/digits.py.')
+  config = command.given_config('configs/digits.py')
   workdir = WORKDIR.value or f'runs/{command.config_name()}'
   from cmpe_jax import config as configs
 
-  configs.check(CONFIG.value)
+  configs.check(config)
   compile_cache()
   import jax
 
   from cmpe_jax import processes
 
-  jax.config.update('jax_enable_x64', CONFIG.value.dtype == 'float64')
+  jax.config.update('jax_enable_x64', config.dtype == 'float64')
   processes.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
   if MODE.value == 'train':
     from cmpe_jax import profiler, train
 
-    train.run(CONFIG.value, workdir, profiler.parse(PROFILE.value) if PROFILE.value else None)
+    train.run(config, workdir, profiler.parse(PROFILE.value) if PROFILE.value else None)
   else:
     from cmpe_jax import evaluate
 
-    evaluate.run(CONFIG.value, workdir, CHECKPOINT.value)
+    evaluate.run(config, workdir, CHECKPOINT.value)
 
 
 if __name__ == '__main__':

@@ -36,7 +36,7 @@ class Trainer:
     self.workdir, self.profile = workdir, profile
     self.mesh, self.info = meshes.make(), datasets.describe(config)
     meshes.check_batch(self.mesh, config.batch_size, config.accumulate_steps)
-    self.model = models.build(config.model, config.dtype, config.bn_group_size, config.freeze, config.remat)
+    self.model = models.of_run(config)
     self.source = pipeline.open_split(config, self.info, 'train', self.mesh)
     self.plan = events.plan(config, self.source.num_examples)
     self.rate = optimizers.schedule(config, self.plan.total)

@@ -11,8 +11,7 @@ import time
 
 import numpy as np
 import pytest
-
-from cmpe_jax.checkpoint import Checkpoints
+from harness import newest_arrays
 
 CONFIG = """
 from cmpe_jax import config as configs
@@ -97,15 +96,6 @@ def test_a_config_is_needed_and_help_is_no_error():
   assert '--workdir' in shown.stdout
 
 
-def final_state(workdir):
-  """All arrays of the newest checkpoint, by name."""
-  checkpoints = Checkpoints(str(workdir))
-  step = checkpoints.choose('newest')
-  arrays = checkpoints.arrays(step)
-  checkpoints.close()
-  return step, arrays
-
-
 def lines(workdir):
   return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
 
@@ -139,7 +129,7 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(tmp_p
   assert codes[0] == -signal.SIGKILL
   done = run(tmp_path, f'--workdir={broken}')
   assert done.returncode == 0, done.stderr
-  (step, want), (its_step, got) = final_state(whole), final_state(broken)
+  (step, want), (its_step, got) = newest_arrays(whole), newest_arrays(broken)
   assert step == its_step == 135  # 6 * 1433 / 64 = 134.3
   assert want.keys() == got.keys()
   assert len(want) > 100
@@ -155,7 +145,7 @@ def test_sigterm_saves_and_ends_with_code_75(tmp_path):
   code, output = interrupt(tmp_path, workdir, signal.SIGTERM, 0.2)
   assert code == 75
   assert 'Traceback' not in output
-  step, _ = final_state(workdir)
+  step, _ = newest_arrays(workdir)
   assert f'saved at step {step} of 135' in output
   code, _ = interrupt(tmp_path, workdir, signal.SIGINT, 0.1)
   assert code == 75
@@ -165,7 +155,7 @@ def test_sigterm_saves_and_ends_with_code_75(tmp_path):
   assert 'learning_rate: 0.1 in the checkpoint, 0.05 now' in refused.stderr
   assert "model.gate: 'none' in the checkpoint, 'se' now" in refused.stderr
   assert 'Traceback' not in refused.stderr
-  place = workdir / 'checkpoints' / str(final_state(workdir)[0])
+  place = workdir / 'checkpoints' / str(newest_arrays(workdir)[0])
   largest = max((path for path in place.rglob('*') if path.is_file()), key=lambda path: path.stat().st_size)
   largest.write_bytes(largest.read_bytes()[:1000])
   damaged = run(tmp_path, f'--workdir={workdir}', '--mode=eval')

@@ -1,14 +1,12 @@
 """The step on a small dense net (compiles in a second) and, for the layout, on a small CMPE net in float64."""
 
-import dataclasses
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from harness import Source
 
 from cmpe_jax import config as configs
 from cmpe_jax import mesh as meshes
@@ -32,17 +30,6 @@ class Net(nn.Module):
     else:
       self.variable('batch_stats', 'unused', lambda: jnp.zeros(1))
     return nn.Dense(self.num_classes)(nn.relu(x))
-
-
-@dataclasses.dataclass
-class Source:
-  """Batches from one array, by index."""
-
-  resident: dict[str, Any]
-
-  @staticmethod
-  def materialize(resident, drawn):
-    return {name: values[drawn] for name, values in resident.items()}
 
 
 INFO = datasets.Dataset('test', CLASSES, SIZE, (0.5,) * 3, (0.25,) * 3, ('a', 'b', 'c'), 'none', True)

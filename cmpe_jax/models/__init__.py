@@ -69,6 +69,11 @@ def build(
   )
 
 
+def of_run(config: ml_collections.ConfigDict) -> ResNet:
+  """The network that a run of the whole (resolved) configuration trains. Raises `UserError` as `build`."""
+  return build(config.model, config.dtype, config.bn_group_size, config.freeze, config.remat)
+
+
 def init(model: ResNet, key: jax.Array, image_size: int) -> dict:
   """Initial variables {'params': ..., 'batch_stats': ...} as NumPy arrays, without compiling anything.
 

@@ -62,7 +62,7 @@ class Block(nn.Module):
   def compete(self, identity: Branch, v: Array, residual: Branch, u: Array) -> tuple[Array, Array | None]:
     """identity + s * residual and its descriptor, s = gate(u, v)."""
     if self.gate is None:
-      return (scaled(identity) + scaled(residual)).astype(residual.dtype), None
+      return scaled(identity) + scaled(residual), None
     scale = self.gate(channels=self.channels, base_width=self.base_width, name='gate')(u, v, self.train)
     for name, value in (('u', u), ('v', v), ('scale', scale)):
       self.sow('intermediates', name, value)

@@ -69,12 +69,12 @@ class ResNet(nn.Module):
     x = self.embed(images.astype(at_least_float32(self.dtype)), conv, stem_norm)
     v = None
     for stage, specs in itertools.groupby(self.block_specs(x.shape[-1]), lambda spec: spec['stage']):
-      if stage <= self.frozen_stages:
-        make = functools.partial(self.make_block, conv=conv, norm=frozen_norm, train=False)
-        x, v = jax.lax.stop_gradient(self.run_stage(list(specs), make, x, v))
-      else:
-        make = functools.partial(self.make_block, conv=conv, norm=norm, train=train)
-        x, v = self.run_stage(list(specs), make, x, v)
+      frozen = stage <= self.frozen_stages
+      own_norm = frozen_norm if frozen else norm
+      make = functools.partial(self.make_block, conv=conv, norm=own_norm, train=train and not frozen)
+      x, v = self.run_stage(list(specs), make, x, v)
+      if frozen:
+        x, v = jax.lax.stop_gradient((x, v))
     if self.preact:
       x = nn.relu(norm(name='final_bn')(x))
     kind = at_least_float32(self.dtype)

@@ -13,7 +13,7 @@ import jax
 import ml_collections
 
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import benchmark_fusions, benchmark_programs
+from cmpe_jax.tools import benchmark_fusions, benchmark_programs, files
 
 FLAGS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')  # what changes a compilation from outside
 
@@ -42,11 +42,8 @@ class Store:
 
 def write(path: pathlib.Path, about: dict[str, Any], cells: dict[str, Any]) -> None:
   """Replaces the file at once, so that it is never half written. A cell is a line."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  new = path.with_name(f'.{path.name}.{os.getpid()}')
   lines = ',\n'.join(f'  {json.dumps(name)}: {json.dumps(values)}' for name, values in cells.items())
-  new.write_text(f'{{\n "about": {json.dumps(about)},\n "cells": {{\n{lines}\n }}\n}}\n')
-  new.replace(path)
+  files.replace(path, f'{{\n "about": {json.dumps(about)},\n "cells": {{\n{lines}\n }}\n}}\n')
 
 
 def read(path: pathlib.Path | None) -> dict[str, dict[str, Any]]:

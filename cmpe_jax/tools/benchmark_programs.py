@@ -97,7 +97,7 @@ def program(config: ml_collections.ConfigDict, cell: Cell, device: jax.Device) -
   config.model.zero_init = config.model.zero_init and not config.model.preact
   info, mesh = datasets.describe(config), meshes.make([device])
   meshes.check_batch(mesh, config.batch_size, config.accumulate_steps)
-  model = models.build(config.model, config.dtype, config.bn_group_size, config.freeze, config.remat)
+  model = models.of_run(config)
   start = models.init(model, step.key(config.seed, step.INIT, 0), info.image_size)
   batch = _batch(config, info)
   values: tuple[Any, ...] = (start, {}, batch)

@@ -18,14 +18,13 @@ from cmpe_jax import config as configs
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools import benchmark_costs, benchmark_times, chips
 from cmpe_jax.tools.benchmark_programs import Cell, cells
+from cmpe_jax.tools.tables import aligned
 
 
 def main() -> None:
   """The command; `tools.benchmark` defines its flags."""
   options = flags.FLAGS
-  if options.config is None:
-    raise UserError('--config is missing: give a configuration file, such as --config=configs/imagenet_cmpe50.py.')
-  config = options.config
+  config = command.given_config('configs/imagenet_cmpe50.py')
   configs.check(config)
   jax.config.update('jax_enable_x64', config.dtype == 'float64')
   orders = options.orders or ['pre' if config.model.preact else 'post']
@@ -140,13 +139,6 @@ def group_rows(found: dict[str, dict[str, Any]], cell: Cell, count: int) -> list
   rows += [row(name, *pair) for name, pair in largest[:count]]
   total = [{key: sum(pair[i][key] for pair in places.values()) for key in zero} for i in (0, 1)]
   return [*rows, row('all', *total)]
-
-
-def aligned(rows: list[list[str]]) -> str:
-  """Rows of cells as lines: the first column to the left, the others to the right."""
-  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-  lines = [[row[0].ljust(widths[0])] + [cell.rjust(widths[i + 1]) for i, cell in enumerate(row[1:])] for row in rows]
-  return '\n'.join('  '.join(line).rstrip() for line in lines)
 
 
 def say(line: str) -> None:

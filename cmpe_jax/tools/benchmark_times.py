@@ -3,7 +3,6 @@
 import datetime
 import math
 import os
-import pathlib
 import platform
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from cmpe_jax.cache import processor_lines
 from cmpe_jax.tools import benchmark_programs
 from cmpe_jax.tools.benchmark_programs import Cell
 
@@ -83,9 +83,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def machine() -> dict[str, Any]:
   """What was measured on, and when."""
-  information = pathlib.Path('/proc/cpuinfo')
-  lines = information.read_text().splitlines() if information.exists() else []
-  names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+  names = [line.partition(':')[2].strip() for line in processor_lines('model name')]
   return {
     'date': datetime.date.today().isoformat(),
     'processor': f'{os.cpu_count()} cores of {names[0] if names else platform.machine()}',

@@ -17,6 +17,7 @@ from cmpe_jax import config as configs
 from cmpe_jax import evaluate, metrics, models, train
 from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
+from cmpe_jax.tools import files
 
 RESULT, LOG, RECIPE = 'result.json', 'log.txt', 'comparison.json'
 FREE_KEYS = ('data_dir', 'input_threads', 'input_processes', 'resident_megabytes')  # may differ between machines
@@ -44,8 +45,7 @@ class Variant:
     try:
       config = self.config(base, base.seed)
       configs.check(config)
-      resolved = datasets.resolve(config)
-      models.build(resolved.model, resolved.dtype, resolved.bn_group_size, resolved.freeze)
+      models.of_run(datasets.resolve(config))
     except UserError as error:
       raise UserError(f'{self.name} cannot be compared: {error}') from error
 
@@ -164,10 +164,7 @@ def claim(workdir: pathlib.Path, base: ml_collections.ConfigDict, variants: Sequ
 def write(path: pathlib.Path, text: str) -> None:
   """Writes a file whole or not at all. Raises `UserError` if it cannot."""
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + '.new')
-    temporary.write_text(text)
-    temporary.replace(path)
+    files.replace(path, text)
   except OSError as error:
     raise UserError(f'{path} cannot be written ({error.strerror or error}): give another --workdir.') from error
 

@@ -164,9 +164,7 @@ def references(variants: Sequence[Variant]) -> list[str]:
 
 def main() -> None:
   """The command."""
-  config, seeds = flags.FLAGS.config, flags.FLAGS.seeds
-  if config is None:
-    raise UserError('--config is missing: give a configuration file, such as --config=configs/digits.py.')
+  config, seeds = command.given_config('configs/digits.py'), flags.FLAGS.seeds
   if seeds < 2:
     raise UserError(f'--seeds={seeds} gives no interval: it needs two runs of everything at least, five are better.')
   variants = chosen_variants()

@@ -24,6 +24,7 @@ from cmpe_jax import mesh as meshes
 from cmpe_jax.data import datasets, folder, pipeline, stream
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools import chips, hlo
+from cmpe_jax.tools.tables import aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Plan:
     self._mesh, self._info = meshes.make(devices), datasets.describe(config)
     meshes.check_batch(self._mesh, config.batch_size, config.accumulate_steps)
     self._examples = {split: _examples(config, self._info, split) for split in ('train', 'test')}
-    self._model = models.build(config.model, config.dtype, config.bn_group_size, config.freeze, config.remat)
+    self._model = models.of_run(config)
     self._source = pipeline.Resident if self._info.resident else stream.Streamed
     side = self._info.image_size
     image = jax.ShapeDtypeStruct((1, side, side, 3), step.image_dtype(config))
@@ -199,12 +200,7 @@ def table(found: dict[str, Program], chip: chips.Chip | None) -> str:
     for name in ('bandwidth', 'FLOPs'):
       rows[f'bound by {name}'] = [f'{program.bounds(chip)[name]:,.0f} images/s' for program in every]
   rows['compiled here in'] = [f'{program.seconds:.0f} s' for program in every]
-  first = max(map(len, rows))
-  widths = [max(len(cells[i]) for cells in rows.values()) for i in range(len(every))]
-  return '\n'.join(
-    name.ljust(first) + ''.join('  ' + cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-    for name, cells in rows.items()
-  )
+  return aligned([[name, *cells] for name, cells in rows.items()])
 
 
 def _bytes(count: float) -> str:
@@ -214,9 +210,7 @@ def _bytes(count: float) -> str:
 
 def main() -> None:
   """The command."""
-  config, output = flags.FLAGS.config, flags.FLAGS.json
-  if config is None:
-    raise UserError('--config is missing: give a configuration file, such as --config=configs/imagenet_cmpe50.py.')
+  config, output = command.given_config('configs/imagenet_cmpe50.py'), flags.FLAGS.json
   configs.check(config)
   devices, chip = chips.devices(flags.FLAGS.topology)
   jax.config.update('jax_enable_x64', config.dtype == 'float64')

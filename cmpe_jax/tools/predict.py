@@ -22,6 +22,7 @@ from cmpe_jax import command, metrics
 from cmpe_jax.cache import compile_cache
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools import trained
+from cmpe_jax.tools.tables import aligned
 
 Prediction = dict[str, Any]
 
@@ -114,10 +115,7 @@ def as_table(results: Sequence[Prediction]) -> str:
     for result in results
   ]
   rows.insert(0, ['file', *(f'{rank}.' for rank in range(1, len(rows[0]) - 1)), ''])
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return '\n'.join(
-    '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-  )
+  return aligned(rows, left=None)
 
 
 def as_csv(results: Sequence[Prediction]) -> str:

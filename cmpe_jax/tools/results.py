@@ -16,6 +16,7 @@ from cmpe_jax.data import datasets
 from cmpe_jax.tools import cells as cell_files
 from cmpe_jax.tools import paired, sizes
 from cmpe_jax.tools.cells import Cell, Variant
+from cmpe_jax.tools.tables import aligned
 
 Result = dict[str, Any]
 FILES = ('report.html', 'results.json', 'results.csv', 'table.csv')
@@ -128,10 +129,7 @@ class Comparison:
 
   def text(self) -> str:
     """The table for a console, with what one must know to read it and where the files are."""
-    rows = self.table()
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return '\n'.join([*lines, '', *self.notes(), '', f'report  {self.workdir / FILES[0]}'])
+    return '\n'.join([aligned(self.table(), left=None), '', *self.notes(), '', f'report  {self.workdir / FILES[0]}'])
 
   def notes(self) -> list[str]:
     """How to read the table."""

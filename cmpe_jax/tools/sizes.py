@@ -18,6 +18,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from cmpe_jax import models, optimizer, step
 from cmpe_jax.models import blocks
+from cmpe_jax.state import count
 
 CONVOLUTION, PRODUCT = 'conv_general_dilated', 'dot_general'
 HEAD = 'head'
@@ -48,11 +49,6 @@ class Part:
   macs: int
   gate_macs: int
   activations: int
-
-
-def count(tree: Any) -> int:
-  """Numbers in a tree of arrays or shapes."""
-  return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def parameters(config: ml_collections.ConfigDict) -> int:

@@ -20,6 +20,7 @@ from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools import paper, sizes
 from cmpe_jax.tools.sizes import Part
+from cmpe_jax.tools.tables import aligned
 
 NUMBERS = ('trainable', 'frozen', 'statistics', 'macs', 'gate_macs', 'activations')
 
@@ -44,7 +45,7 @@ def parts_table(parts: list[Part], dtype: str) -> str:
     output = '' if part.name == 'total' else 'x'.join(map(str, part.output))
     cells = [part.name, output, str(part.blocks or ''), *_counts(part, parts)]
     rows.append([*cells, *_costs(part), _bytes(part.activations * jnp.dtype(dtype).itemsize)])
-  return table(rows)
+  return aligned(rows)
 
 
 def gates_table(found: dict[str, Part], refused: dict[str, str], config: ml_collections.ConfigDict) -> str:
@@ -57,16 +58,7 @@ def gates_table(found: dict[str, Part], refused: dict[str, str], config: ml_coll
     figure = f'{printed[gate]} M' if gate in printed else '-'
     rows.append(cells + [figure] * bool(printed))
   notes = [f'\n{gate} is not possible here: {reason}' for gate, reason in refused.items()]
-  return table(rows) + ''.join(notes) + (f'\n{paper.NOTE}' if printed else '')
-
-
-def table(rows: list[list[str]]) -> str:
-  """Columns aligned: the first one to the left, numbers to the right."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return '\n'.join(
-    '  '.join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
-    for row in rows
-  )
+  return aligned(rows) + ''.join(notes) + (f'\n{paper.NOTE}' if printed else '')
 
 
 def _heading(parts: list[Part]) -> list[str]:
@@ -88,9 +80,7 @@ def _bytes(count: int) -> str:
 
 def main() -> None:
   """The command."""
-  config, output = flags.FLAGS.config, flags.FLAGS.json
-  if config is None:
-    raise UserError('--config is missing: give a configuration file, such as --config=configs/digits.py.')
+  config, output = command.given_config('configs/digits.py'), flags.FLAGS.json
   configs.check(config)
   config = datasets.resolve(config)
   model, parts = config.model, sizes.parts(config)

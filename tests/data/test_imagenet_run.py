@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -10,10 +9,8 @@ import sys
 
 import numpy as np
 import pytest
+from harness import ROOT, newest_arrays
 
-from cmpe_jax.checkpoint import Checkpoints
-
-ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
   '--config=configs/imagenet_cmpe50.py', '--config.image_size=64', '--config.batch_size=4', '--config.epochs=4.0',
   '--config.warmup_epochs=1.0', '--config.log_every_steps=1', '--config.checkpoint_every_steps=3',
@@ -35,14 +32,6 @@ def finish(process):
   return output
 
 
-def newest(workdir):
-  checkpoints = Checkpoints(str(workdir))
-  step = checkpoints.choose('newest')
-  arrays = checkpoints.arrays(step)
-  checkpoints.close()
-  return step, arrays
-
-
 @pytest.mark.slow
 def test_imagenet_is_prepared_trained_killed_resumed_and_evaluated_exactly(imagenet, tmp_path):
   folder, files = imagenet
@@ -62,7 +51,7 @@ def test_imagenet_is_prepared_trained_killed_resumed_and_evaluated_exactly(image
     begin('cmpe_jax.main', *train, f'--workdir={tmp_path}/broken')
   )
 
-  (step, want), (its_step, got) = newest(tmp_path / 'whole'), newest(tmp_path / 'broken')
+  (step, want), (its_step, got) = newest_arrays(tmp_path / 'whole'), newest_arrays(tmp_path / 'broken')
   assert step == its_step == 12
   assert want.keys() == got.keys()
   for name, value in want.items():

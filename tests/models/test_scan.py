@@ -1,12 +1,10 @@
 """Blocks in a loop and blocks that are computed again: the numbers, the variables and the checkpoints stay the same."""
 
-import dataclasses
-from typing import Any
-
 import chex
 import jax
 import numpy as np
 import pytest
+from harness import Source
 
 import cmpe_jax
 from cmpe_jax import checkpoint, models, optimizer, state, step, train
@@ -16,17 +14,6 @@ from cmpe_jax.data import datasets
 
 SIDE, CLASSES, BATCH = 8, 4, 16
 INFO = datasets.Dataset('test', CLASSES, SIDE, (0.5,) * 3, (0.25,) * 3, tuple('abcd'), 'none', True)
-
-
-@dataclasses.dataclass
-class Source:
-  """Batches from one array, by index."""
-
-  resident: dict[str, Any]
-
-  @staticmethod
-  def materialize(resident, drawn):
-    return {name: values[drawn] for name, values in resident.items()}
 
 
 def examples(count=128):
@@ -51,7 +38,7 @@ def configuration(gate, block, preact, **keys):
 
 def network(config):
   """A small net of that kind: a stage of one block and one of three, of which two are in the loop."""
-  model = models.build(config.model, config.dtype, config.bn_group_size, config.freeze, config.remat)
+  model = models.of_run(config)
   return model.clone(stem='small', stage_sizes=(1, 3), base_widths=(16, 32), columns=(16, 16))
 
 

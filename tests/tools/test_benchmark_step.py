@@ -1,34 +1,26 @@
 """The comparison of gates: costs and times of small nets, against numbers that can be worked out by hand."""
 
+import functools
 import importlib.util
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
+from harness import run_module
 
 from cmpe_jax import config as configs
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools import benchmark_costs, benchmark_fusions, benchmark_programs, benchmark_step, benchmark_times
 from cmpe_jax.tools.benchmark_programs import Cell
 
-ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ('--config=configs/digits.py', '--config.model.block=basic', '--config.model.depth=8', '--config.batch_size=4')
 needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None, reason='the TPU compiler is not installed (requirements-plan.txt)'
 )
 
 
-def run(*arguments):
-  env = os.environ | {'XLA_FLAGS': ''}
-  return subprocess.run(
-    [sys.executable, '-m', 'cmpe_jax.tools.benchmark', *arguments],
-    cwd=ROOT, env=env, capture_output=True, text=True, timeout=280,
-  )  # fmt: skip
+run = functools.partial(run_module, 'cmpe_jax.tools.benchmark')
 
 
 def small(**keys):

@@ -1,32 +1,24 @@
 """Plans for machines that are not there: sizes and operation counts that can be worked out by hand."""
 
+import functools
 import importlib.util
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import pytest
+from harness import run_module
 
 from cmpe_jax import config as configs
 from cmpe_jax.data import datasets
 from cmpe_jax.tools import hlo, plan
 from cmpe_jax.tools.chips import CHIPS
 
-ROOT = pathlib.Path(__file__).parents[2]
 needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None, reason='the TPU compiler is not installed (requirements-plan.txt)'
 )
 
 
-def run(*arguments):
-  env = os.environ | {'XLA_FLAGS': ''}
-  return subprocess.run(
-    [sys.executable, '-m', 'cmpe_jax.tools.plan', *arguments],
-    cwd=ROOT, env=env, capture_output=True, text=True, timeout=280,
-  )  # fmt: skip
+run = functools.partial(run_module, 'cmpe_jax.tools.plan')
 
 
 # As the TPU and the CPU compilers write them: tuples, tiled layouts with parentheses, pairs of start and done.

@@ -64,9 +64,10 @@ def jax_turns(options: argparse.Namespace, way: str, mode: str) -> tuple[Callabl
   """(one call of our network's own training step or inference, its number of parameters)."""
   import jax
 
-  from cmpe_jax import recipes, state
+  from cmpe_jax import memory, recipes, state
   from cmpe_jax.tools import benchmark_programs
 
+  memory.keep()
   config = recipes.imagenet(depth=50, gate=way)
   config.update({'dtype': 'float32', 'batch_size': options.batch_size, 'image_size': options.image_size})
   config.model.gate_bias = way == 'se'  # as timm's

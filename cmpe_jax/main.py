@@ -4,7 +4,7 @@ import sys
 
 from absl import flags
 
-from cmpe_jax import command
+from cmpe_jax import command, memory
 from cmpe_jax.cache import compile_cache
 
 command.config_flag()
@@ -25,6 +25,7 @@ def main() -> None:
 
   configs.check(config)
   compile_cache()
+  memory.keep()
   import jax
 
   from cmpe_jax import processes

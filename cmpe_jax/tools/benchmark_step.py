@@ -13,7 +13,7 @@ import jax
 import ml_collections
 from absl import flags
 
-from cmpe_jax import command
+from cmpe_jax import command, memory
 from cmpe_jax import config as configs
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools import benchmark_costs, benchmark_times, chips
@@ -26,6 +26,7 @@ def main() -> None:
   options = flags.FLAGS
   config = command.given_config('configs/imagenet_cmpe50.py')
   configs.check(config)
+  memory.keep()
   jax.config.update('jax_enable_x64', config.dtype == 'float64')
   orders = options.orders or ['pre' if config.model.preact else 'post']
   chosen = cells(orders, options.gates, options.forms, options.modes)

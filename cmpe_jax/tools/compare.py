@@ -20,7 +20,7 @@ import jax
 from absl import flags
 from ml_collections.config_flags import config_flags
 
-from cmpe_jax import command
+from cmpe_jax import command, memory
 from cmpe_jax import config as configs
 from cmpe_jax.cache import compile_cache
 from cmpe_jax.errors import Interrupted, UserError, check_choice
@@ -169,6 +169,7 @@ def main() -> None:
     raise UserError(f'--seeds={seeds} gives no interval: it needs two runs of everything at least, five are better.')
   variants = chosen_variants()
   compile_cache()
+  memory.keep()
   configs.check(config)
   for variant in variants:
     variant.check(config)

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from cmpe_jax import command, metrics
+from cmpe_jax import command, memory, metrics
 from cmpe_jax.cache import compile_cache
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools import trained
@@ -152,6 +152,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--batch_size', type=trained.positive, default=64, help='images at a time (default: 64)')
   options = parser.parse_args(argv)
   compile_cache()
+  memory.keep()
   files = find(options.paths)
   results, skipped = predict(
     trained.open_run(options.workdir, options.checkpoint), files, options.top, options.batch_size

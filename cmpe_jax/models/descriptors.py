@@ -10,6 +10,7 @@
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -48,18 +49,40 @@ def mean_of_conv(x: Array, kernel: Array, strides: Pair, padding: Pair) -> Array
   """
   accumulator = jnp.promote_types(x.dtype, jnp.float32)
   kh, kw, _, features = kernel.shape
-  rows = seen_by_taps(x.shape[1], kh, strides[0], padding[0])
-  columns = seen_by_taps(x.shape[2], kw, strides[1], padding[1])
   outputs = ((x.shape[1] + 2 * padding[0] - kh) // strides[0] + 1) * (
     (x.shape[2] + 2 * padding[1] - kw) // strides[1] + 1
   )
-  if (kh, kw) == (1, 1) and rows.all() and columns.all():
-    sums = jnp.sum(x, axis=(1, 2), dtype=accumulator)[:, None]
+  if (kh, kw) == (1, 1) and padding == (0, 0):
+    sums = _sum_of_pixels(x, strides)[:, None]
   else:
-    masks = np.einsum('ih,jw->ijhw', rows, columns).reshape(kh * kw, *x.shape[1:3])
-    sums = jnp.einsum('thw,nhwc->ntc', jnp.asarray(masks, x.dtype), x, preferred_element_type=accumulator)
+    sums = _sums_of_taps(x, (kh, kw), strides, padding)
   weights = kernel.astype(x.dtype).astype(accumulator).reshape(kh * kw, -1, features)
   return jnp.einsum('ntc,tcf->nf', sums / outputs, weights, precision=jax.lax.Precision.HIGHEST)
+
+
+def _sum_of_pixels(x: Array, strides: Pair) -> Array:
+  """[N, c]: the sum of every pixel, or of those that a strided 1x1 convolution sees.
+
+  A TPU reads less through a mask than through a slice (11.70 and 12.52 GB in a network of few blocks). On a CPU the
+  convolution has made the slice already, and the mask costs twenty times more.
+  """
+  total = functools.partial(jnp.sum, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+  if strides == (1, 1):
+    return total(x)
+  return jax.lax.platform_dependent(
+    x,
+    cpu=lambda x: total(x[:, :: strides[0], :: strides[1]]),
+    default=lambda x: _sums_of_taps(x, (1, 1), strides, (0, 0))[:, 0],
+  )
+
+
+def _sums_of_taps(x: Array, size: Pair, strides: Pair, padding: Pair) -> Array:
+  """[N, kh * kw, c]: the sum of the pixels that each tap sees."""
+  rows = seen_by_taps(x.shape[1], size[0], strides[0], padding[0])
+  columns = seen_by_taps(x.shape[2], size[1], strides[1], padding[1])
+  masks = np.einsum('ih,jw->ijhw', rows, columns).reshape(-1, *x.shape[1:3])
+  accumulator = jnp.promote_types(x.dtype, jnp.float32)
+  return jnp.einsum('thw,nhwc->ntc', jnp.asarray(masks, x.dtype), x, preferred_element_type=accumulator)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,7 +27,8 @@ def _on_cpus() -> bool:
   """Whether JAX can choose nothing else; asking JAX itself would start its threads."""
   import jax
 
-  if jax.config.jax_platforms:
-    return jax.config.jax_platforms == 'cpu'
+  chosen = jax.config.jax_platforms  # type: ignore[attr-defined]  # absent from JAX's own annotations
+  if chosen:
+    return chosen == 'cpu'
   plugins = importlib.metadata.entry_points(group='jax_plugins')
   return not plugins and not any(importlib.util.find_spec(name) for name in ('jax_plugins', 'libtpu'))

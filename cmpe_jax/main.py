@@ -19,13 +19,13 @@ PROFILE = flags.DEFINE_string('profile', None, 'FIRST:LAST, steps to trace into 
 
 def main() -> None:
   """Flags to calls. Imports late, so that a wrong flag is an instant answer."""
+  memory.keep()
   config = command.given_config('configs/digits.py')
   workdir = WORKDIR.value or f'runs/{command.config_name()}'
   from cmpe_jax import config as configs
 
   configs.check(config)
   compile_cache()
-  memory.keep()
   import jax
 
   from cmpe_jax import processes

@@ -3,13 +3,15 @@
 import ctypes
 import importlib.metadata
 import importlib.util
+import os
 import sys
 
 ARENA_MAX, MMAP_MAX, TRIM_THRESHOLD = -8, -4, -1  # glibc's malloc.h: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
 
 
 def keep() -> None:
-  """Lets glibc keep what a program frees, if programs run on CPUs here; to be called before JAX starts its threads.
+  """Lets glibc keep what a program frees, if programs run on CPUs here; to be called before NumPy and JAX start
+  threads, which might have got heaps of their own.
 
   XLA allocates the arrays of each step anew. By default glibc gives them back to the kernel, which clears every page
   of the next step's again: 300,000 page faults and an eighth of the time of a ResNet-50's training step.
@@ -24,10 +26,8 @@ def keep() -> None:
 
 
 def _on_cpus() -> bool:
-  """Whether JAX can choose nothing else; asking JAX itself would start its threads."""
-  import jax
-
-  chosen = jax.config.jax_platforms  # type: ignore[attr-defined]  # absent from JAX's own annotations
+  """Whether JAX can choose nothing else; importing JAX to ask it would start threads."""
+  chosen = os.environ.get('JAX_PLATFORMS')
   if chosen:
     return chosen == 'cpu'
   plugins = importlib.metadata.entry_points(group='jax_plugins')

@@ -13,12 +13,12 @@ if sys.argv[1] == 'keep':
 import jax, jax.numpy as jnp
 x = jnp.ones((4096, 4096))
 call = jax.jit(lambda x: x + 1)  # 64 MiB; glibc keeps up to 32 MiB by itself
-for _ in range(10):
+faults = []
+for _ in range(21):
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
   call(x).block_until_ready()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-  call(x).block_until_ready()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+  faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(sorted(faults)[10])  # the median: the heap may still grow now and then
 """
 
 
@@ -30,5 +30,5 @@ def test_calls_no_longer_fault_their_memory_in_again(monkeypatch):
     way: int(subprocess.run([sys.executable, '-c', CODE, way], capture_output=True, check=True, text=True).stdout)
     for way in ('default', 'keep')
   }
-  assert faults['default'] > 10_000
+  assert faults['default'] > 10
   assert faults['keep'] < 0.2 * faults['default'], faults

@@ -10,9 +10,9 @@ ARENA_MAX, MMAP_MAX, TRIM_THRESHOLD = -8, -4, -1  # glibc's malloc.h: M_ARENA_MA
 
 
 def keep() -> None:
-  """Lets glibc keep what a program frees, if programs run on CPUs here; to be called before NumPy and JAX start
-  threads, which might have got heaps of their own.
+  """Lets glibc keep what a program frees, if programs run on CPUs here.
 
+  To be called before NumPy and JAX are imported: their threads may get heaps of their own.
   XLA allocates the arrays of each step anew. By default glibc gives them back to the kernel, which clears every page
   of the next step's again: 300,000 page faults and an eighth of the time of a ResNet-50's training step.
   mallopt(3): no trimming, no mappings, and one heap, because only the first can be as large as a step needs.

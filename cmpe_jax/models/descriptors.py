@@ -16,21 +16,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cmpe_jax.models.norms import at_least_float32
+
 Array = jax.Array
 Pair = tuple[int, int]
 
 
 def mean_hw(x: Array) -> Array:
   """The channel means [N, C] of a feature map [N, H, W, C], in at least float32."""
-  return jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+  return jnp.mean(x, axis=(1, 2), dtype=at_least_float32(x.dtype))
+
+
+def positions(size: int, kernel: int, stride: int, padding: int) -> int:
+  """Rows (or columns) of a convolution's output."""
+  return (size + 2 * padding - kernel) // stride + 1
 
 
 def seen_by_taps(size: int, kernel: int, stride: int, padding: int) -> np.ndarray:
   """Which of `size` rows (or columns) each tap of a filter reads at some output position: 0/1, [kernel, size]."""
-  outputs = (size + 2 * padding - kernel) // stride + 1
   seen = np.zeros((kernel, size))
   for tap in range(kernel):
-    rows = np.arange(outputs) * stride + tap - padding
+    rows = np.arange(positions(size, kernel, stride, padding)) * stride + tap - padding
     seen[tap, rows[(rows >= 0) & (rows < size)]] = 1
   return seen
 
@@ -47,16 +53,13 @@ def mean_of_conv(x: Array, kernel: Array, strides: Pair, padding: Pair) -> Array
   Returns:
     [N, C], in at least float32.
   """
-  accumulator = jnp.promote_types(x.dtype, jnp.float32)
   kh, kw, _, features = kernel.shape
-  outputs = ((x.shape[1] + 2 * padding[0] - kh) // strides[0] + 1) * (
-    (x.shape[2] + 2 * padding[1] - kw) // strides[1] + 1
-  )
+  outputs = positions(x.shape[1], kh, strides[0], padding[0]) * positions(x.shape[2], kw, strides[1], padding[1])
   if (kh, kw) == (1, 1) and padding == (0, 0):
     sums = _sum_of_pixels(x, strides)[:, None]
   else:
     sums = _sums_of_taps(x, (kh, kw), strides, padding)
-  weights = kernel.astype(x.dtype).astype(accumulator).reshape(kh * kw, -1, features)
+  weights = kernel.astype(x.dtype).astype(sums.dtype).reshape(kh * kw, -1, features)
   return jnp.einsum('ntc,tcf->nf', sums / outputs, weights, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -66,7 +69,7 @@ def _sum_of_pixels(x: Array, strides: Pair) -> Array:
   A TPU reads less memory through a mask than through a slice. On a CPU the convolution has made the slice already, and
   the mask took twenty times as long in a whole network.
   """
-  total = functools.partial(jnp.sum, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+  total = functools.partial(jnp.sum, axis=(1, 2), dtype=at_least_float32(x.dtype))
   if strides == (1, 1):
     return total(x)
   return jax.lax.platform_dependent(
@@ -81,8 +84,7 @@ def _sums_of_taps(x: Array, size: Pair, strides: Pair, padding: Pair) -> Array:
   rows = seen_by_taps(x.shape[1], size[0], strides[0], padding[0])
   columns = seen_by_taps(x.shape[2], size[1], strides[1], padding[1])
   masks = np.einsum('ih,jw->ijhw', rows, columns).reshape(-1, *x.shape[1:3])
-  accumulator = jnp.promote_types(x.dtype, jnp.float32)
-  return jnp.einsum('thw,nhwc->ntc', jnp.asarray(masks, x.dtype), x, preferred_element_type=accumulator)
+  return jnp.einsum('thw,nhwc->ntc', jnp.asarray(masks, x.dtype), x, preferred_element_type=at_least_float32(x.dtype))
 
 
 @dataclasses.dataclass(frozen=True)

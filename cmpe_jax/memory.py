@@ -16,7 +16,7 @@ def keep() -> None:
   XLA allocates the arrays of each step anew. By default glibc gives them back to the kernel, which clears every page
   of the next step's again: 300,000 page faults and an eighth of the time of a ResNet-50's training step.
   mallopt(3): no trimming, no mappings, and one heap, because only the first can be as large as a step needs.
-  Another C library is left alone.
+  Another C library is left alone. The price: such a step's process held 3.7 GB where it holds 2.8 by default.
   """
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform == 'linux' else None
   if mallopt is None or not _on_cpus():

@@ -1,10 +1,23 @@
 """Competitive Inner-Imaging Squeeze-and-Excitation (CMPE-SE) for residual networks, in JAX and Flax."""
 
+import importlib
+from typing import Any
 
-def __getattr__(name: str):
-  """`cmpe_jax.load_model`, imported when first used: `import cmpe_jax` itself costs nothing."""
-  if name == 'load_model':
-    from cmpe_jax.load import load_model
+__version__ = '1.1.0'
 
-    return load_model
+# What a program of one's own starts from, imported when first used: `import cmpe_jax` itself costs nothing.
+_LATE = {
+  'evaluate': 'cmpe_jax.training.evaluate',
+  'load_model': 'cmpe_jax.training.load',
+  'train': 'cmpe_jax.training.train',
+}
+
+
+def __getattr__(name: str) -> Any:
+  if name in _LATE:
+    return getattr(importlib.import_module(_LATE[name]), name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+  return sorted([*globals(), *_LATE])

@@ -1,100 +1,83 @@
-"""The configuration: every key, its default and its meaning, and the check of its values.
+"""Configurations: the defaults of all keys, the check of their values, and how they are saved and read.
 
 A file in `configs/` calls `base()` and overrides primary values; whatever can be derived (the learning rate
 at a batch size, the number of steps) is derived by the code, so an override never goes stale.
 """
 
+import importlib.util
 import json
+import pathlib
 
 import ml_collections
 
+from cmpe_jax import keys, names
 from cmpe_jax.errors import UserError, check_choice, check_range
 
-BACKBONES = ('resnet', 'wide_resnet', 'imagenet_resnet')
-BLOCKS = ('basic', 'bottleneck')
-GATES = ('none', 'se', 'double_fc', 'pair_1x1', 'pair_2x1', 'folded_3x3')
-GATE_FORMS = ('exact', 'plain')
-DTYPES = ('float32', 'bfloat16', 'float64')
-SCHEDULES = ('step', 'cosine', 'constant')
-AUGMENTATIONS = ('', 'none', 'crop', 'crop_flip', 'random_resized')
-DECAYS = ('kernels', 'all')
-
-
-def model() -> ml_collections.ConfigDict:
-  """The keys of `config.model`."""
-  config = ml_collections.ConfigDict()
-  config.backbone = 'resnet'  # 'resnet' and 'wide_resnet' for small images, 'imagenet_resnet' for large ones
-  config.depth = 164
-  config.width = 1  # widening factor of a Wide ResNet
-  config.block = 'bottleneck'  # 'basic' or 'bottleneck'; Wide ResNets are basic
-  config.gate = 'pair_1x1'
-  config.gate_form = 'exact'  # 'plain': as the paper writes it; 'exact': the same numbers from fewer bytes
-  config.gate_bias = False  # biases in the gate's dense layers (the paper has none)
-  config.num_classes = 0  # 0: the dataset's
-  config.preact = True  # pre-activation blocks; ImageNet nets: False is ResNet v1.5
-  config.dropout = 0.0  # between the convolutions of a Wide ResNet block
-  config.zero_init = False  # the last batch normalization of each post-activation branch starts with scale 0
-  config.fold_columns = 0  # columns of the folded map; 0: the paper's choice
-  config.scan_blocks = False  # the equal blocks of a stage run in a loop: compiles faster; on a CPU it is far slower
-  return config
+HERE = pathlib.Path(__file__).parent
+# In a checkout configurations lie beside the package, in an installation inside of it.
+FOLDERS = (HERE.parent / 'configs', HERE / 'configs')
 
 
 def base() -> ml_collections.ConfigDict:
   """All keys with their defaults: the recipe of He et al. 2016 for pre-activation ResNets."""
-  config = ml_collections.ConfigDict()
-  config.seed = 0
-  config.dataset = 'digits'  # 'digits', 'cifar10', 'cifar100', 'svhn_cropped', 'imagenet2012', 'folder:PATH'
-  config.data_dir = ''  # where prepared datasets lie; '': TFDS's default (~/tensorflow_datasets)
-  config.image_size = 0  # side of the square images the net sees; 0: the dataset's
-  config.validation = 0.0  # part of the training split held out to choose the best checkpoint; 0: none
-  config.split_seed = 0  # which examples are held out (and the test part of a folder without a test sub-folder)
-  config.svhn_extra = True  # SVHN trains on train + extra (604,388 images) instead of train (73,257)
-  config.augmentation = ''  # 'none', 'crop', 'crop_flip', 'random_resized'; '': the dataset's
-  config.stored_side = 0  # imagenet2012: shorter side of the images stored by data.prepare --shorter_side; 0: originals
-  config.resident_megabytes = 2048  # small decoded datasets up to this size lie on the device as a whole
-  config.input_threads = 0  # a reading process; 0: one a core, at most 16 (one with input_processes)
-  config.input_processes = 0  # processes that read them; 0: threads of the training process
-
-  config.init_from = ''  # workdir of another run whose weights the first step starts from; '': random ones
-  config.freeze = 0  # fine-tuning: the stem and so many stages keep their values and running statistics
-
+  config = ml_collections.ConfigDict({name: key.default for name, key in keys.KEYS.items()})
   config.model = model()
-  config.dtype = 'float32'  # of the convolutions; parameters, statistics, gate and loss stay in float32
-
-  config.batch_size = 128  # global
-  config.accumulate_steps = 1  # micro-batches a step; each has its own batch normalization statistics
-  config.remat = False  # less memory: the gradient of a block computes its inner arrays again
-  config.bn_group_size = 0  # examples that share batch normalization statistics; 0: the global (micro-)batch
-  config.eval_batch_size = 0  # global; 0: batch_size
-  config.epochs = 200.0
-  config.learning_rate = 0.1
-  config.learning_rate_batch_size = 0  # 0: as given; else multiplied by batch_size / this
-  config.schedule = 'step'
-  config.warmup_epochs = 0.0  # linear from 0
-  config.decay_fractions = (0.5, 0.75)  # of the run, for schedule='step'
-  config.decay_epochs = ()  # the same in epochs; instead of decay_fractions
-  config.decay_factor = 0.1
-  config.momentum = 0.9
-  config.nesterov = True
-  config.weight_decay = 1e-4
-  config.decay_parameters = 'kernels'  # 'kernels' (convolutions and dense layers) or 'all'
-  config.grad_clip_norm = 0.0  # global norm; 0: off
-  config.label_smoothing = 0.0
-  config.mixup_alpha = 0.0  # 0: off
-  config.ema_decay = 0.0  # moving averages of parameters and statistics, evaluated besides; 0: off
-
-  config.steps_per_call = 1  # training steps per dispatch to the device
-  config.log_every_steps = 50
-  config.eval_every_steps = 0  # 0: once an epoch
-  config.checkpoint_every_steps = 0  # 0: once an epoch
-  config.keep_checkpoints = 2  # the newest ones; the best one is kept besides
   return config
+
+
+def model() -> ml_collections.ConfigDict:
+  """The keys of `config.model` with their defaults."""
+  return ml_collections.ConfigDict({name: key.default for name, key in keys.MODEL.items()})
+
+
+def find(name: str) -> pathlib.Path:
+  """The file of a configuration: 'digits' and 'configs/digits.py' are one, unless the latter exists where we are.
+
+  Raises:
+    UserError: there is no such file; the message lists the names.
+  """
+  given = pathlib.Path(name)
+  if given.is_file():
+    return given
+  places = [folder / f'{given.stem}.py' for folder in FOLDERS] if given.parent.name in ('', 'configs') else []
+  for place in places:
+    if place.is_file():
+      return place
+  known = sorted({path.stem for folder in FOLDERS for path in folder.glob('*.py')})
+  raise UserError(f'there is no configuration {name!r}: give the path of a file, or one of {", ".join(known)}.')
+
+
+def load(name: str) -> ml_collections.ConfigDict:
+  """What `get_config()` of a configuration file gives: `load('digits')`. Raises `UserError` as `find`."""
+  path = find(name)
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  assert spec
+  assert spec.loader
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config()
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Checks keys and values that can be judged without data or devices. Raises `UserError`."""
+  check_keys(config)
+  _check_values(flatten(config))
+  if config.schedule == 'step' and config.decay_fractions and config.decay_epochs:
+    raise UserError(
+      f'decay_fractions={tuple(config.decay_fractions)} and decay_epochs={tuple(config.decay_epochs)} both say when the '
+      'rate falls. Set one of them to ().'
+    )
+
+
+def check_model(config: ml_collections.ConfigDict) -> None:
+  """Checks `config.model` as far as no shapes are needed. Raises `UserError`."""
+  _check_values({f'model.{name}': value for name, value in config.items()})
 
 
 def check_keys(config: ml_collections.ConfigDict) -> None:
   """Raises `UserError` if a key is unknown or missing, listing all of them."""
-  known, given = flatten(base()).keys(), flatten(config).keys()
-  unknown, missing = sorted(given - known), sorted(known - given)
+  given = flatten(config).keys()
+  unknown, missing = sorted(given - keys.ALL.keys()), sorted(keys.ALL.keys() - given)
   if unknown or missing:
     lines = [f'  + {key} (unknown)' for key in unknown] + [f'  - {key} (missing)' for key in missing]
     raise UserError(
@@ -104,41 +87,36 @@ def check_keys(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def check(config: ml_collections.ConfigDict) -> None:
-  """Checks keys and values that can be judged without data or devices. Raises `UserError`."""
-  check_keys(config)
-  check_model(config.model)
-  check_choice('dtype', config.dtype, DTYPES)
-  check_choice('schedule', config.schedule, SCHEDULES)
-  check_choice('augmentation', config.augmentation, AUGMENTATIONS)
-  check_choice('decay_parameters', config.decay_parameters, DECAYS)
-  for key in ('batch_size', 'accumulate_steps', 'steps_per_call', 'log_every_steps', 'keep_checkpoints'):
-    check_range(key, config[key], low=1)
-  for key in (
-    'freeze', 'image_size', 'bn_group_size', 'eval_batch_size', 'epochs', 'learning_rate', 'learning_rate_batch_size', 'warmup_epochs', 'weight_decay', 'grad_clip_norm', 'mixup_alpha',
-    'eval_every_steps', 'checkpoint_every_steps', 'decay_factor', 'seed', 'split_seed', 'resident_megabytes', 'stored_side', 'input_threads', 'input_processes',
-  ):  # fmt: skip
-    check_range(key, config[key], low=0)
-  check_range('momentum', config.momentum, 0, 1)
-  check_range('label_smoothing', config.label_smoothing, 0, 1)
-  check_range('ema_decay', config.ema_decay, 0, 0.999999)
-  check_range('validation', config.validation, 0, 0.9)
-  if config.schedule == 'step' and config.decay_fractions and config.decay_epochs:
+def check_resumed(
+  config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict, step: int, model_only: bool = False
+) -> None:
+  """Raises `UserError`, listing the keys, if the checkpoint of `step` was written with another configuration.
+
+  Keys that are `free` may differ. With `model_only`, and at step 0 (converted weights, nothing trained yet), only
+  `model` has to agree.
+  """
+  ours, theirs = flatten(config), flatten(saved)
+  lines = []
+  for name in sorted(ours.keys() | theirs.keys()):
+    compared = name.startswith('model.') or not (model_only or step == 0)
+    is_free = name in keys.ALL and keys.ALL[name].free
+    if compared and not is_free and ours.get(name) != theirs.get(name):
+      lines.append(f'  {name}: {theirs.get(name)!r} in the checkpoint, {ours.get(name)!r} now')
+  if lines:
     raise UserError(
-      f'decay_fractions={tuple(config.decay_fractions)} and decay_epochs={tuple(config.decay_epochs)} both say when the rate falls. Set one of them to ().'
+      f'the checkpoint at step {step} was written with another configuration:\n'
+      + '\n'.join(lines)
+      + '\nSet these keys back, or use another --workdir.'
     )
 
 
-def check_model(config: ml_collections.ConfigDict) -> None:
-  """Checks `config.model` as far as no shapes are needed. Raises `UserError`."""
-  check_choice('model.backbone', config.backbone, BACKBONES)
-  check_choice('model.block', config.block, BLOCKS)
-  check_choice('model.gate', config.gate, GATES)
-  check_choice('model.gate_form', config.gate_form, GATE_FORMS)
-  check_range('model.width', config.width, low=1)
-  check_range('model.num_classes', config.num_classes, low=0)
-  check_range('model.fold_columns', config.fold_columns, low=0)
-  check_range('model.dropout', config.dropout, 0, 0.99)
+def _check_values(flat: dict[str, object]) -> None:
+  for name, value in flat.items():
+    key = keys.ALL[name]
+    if key.choices:
+      check_choice(name, names.current(name, value), key.choices)
+    if key.low is not None or key.high is not None:
+      check_range(name, value, key.low, key.high)  # type: ignore[arg-type]
 
 
 def flatten(config: ml_collections.ConfigDict, prefix: str = '') -> dict[str, object]:
@@ -155,11 +133,13 @@ def plain(config: ml_collections.ConfigDict) -> dict[str, object]:
 
 
 def from_plain(values: dict[str, object]) -> ml_collections.ConfigDict:
-  """The inverse of `plain`: lists become tuples, as configurations have them."""
+  """The inverse of `plain`, for keys and values of older versions too: newer keys get their defaults."""
 
-  def tuples(value: object) -> object:
+  def read(name: str, value: object) -> object:
     if isinstance(value, dict):
-      return {key: tuples(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
+      return {key: read(f'{name}.{key}' if name else key, item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else names.current(name, value)
 
-  return ml_collections.ConfigDict(tuples(values))
+  config = base()
+  config.update(ml_collections.ConfigDict(read('', values)))
+  return config

@@ -4,13 +4,14 @@ import sys
 
 from absl import flags
 
-from cmpe_jax import command, memory
-from cmpe_jax.cache import compile_cache
+from cmpe_jax import config as configuration
+from cmpe_jax import names
+from cmpe_jax.runtime import command
 
 command.config_flag()
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is written; default: runs/<config name>.')
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval'], 'Train (or go on), or evaluate on the test split.')
-CHECKPOINT = flags.DEFINE_enum('checkpoint', 'best', ['best', 'newest'], 'Which checkpoint --mode=eval takes.')
+CHECKPOINT = flags.DEFINE_enum('checkpoint', 'best', list(names.CHECKPOINTS), 'Which checkpoint --mode=eval takes.')
 COORDINATOR = flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0, if several processes train.')
 PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many; TPU slices and Slurm steps need none of the three.')
 PROCESS = flags.DEFINE_integer('process_id', None, 'Which one this is, from 0.')
@@ -19,28 +20,29 @@ PROFILE = flags.DEFINE_string('profile', None, 'FIRST:LAST, steps to trace into 
 
 def main() -> None:
   """Flags to calls. Imports late, so that a wrong flag is an instant answer."""
-  memory.keep()
   config = command.given_config('configs/digits.py')
   workdir = WORKDIR.value or f'runs/{command.config_name()}'
-  from cmpe_jax import config as configs
+  configuration.check(config)
 
-  configs.check(config)
-  compile_cache()
-  import jax
+  from cmpe_jax.runtime import processes, start
 
-  from cmpe_jax import processes
-
-  jax.config.update('jax_enable_x64', config.dtype == 'float64')
+  start.jax(config.dtype)
   processes.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
   if MODE.value == 'train':
-    from cmpe_jax import profiler, train
+    from cmpe_jax.runtime import profiler
+    from cmpe_jax.training.train import train
 
-    train.run(config, workdir, profiler.parse(PROFILE.value) if PROFILE.value else None)
+    train(config, workdir, profiler.parse(PROFILE.value) if PROFILE.value else None)
   else:
-    from cmpe_jax import evaluate
+    from cmpe_jax.training.evaluate import evaluate
 
-    evaluate.run(config, workdir, CHECKPOINT.value)
+    evaluate(config, workdir, CHECKPOINT.value)
+
+
+def console() -> None:
+  """The command `cmpe-jax` of an installation."""
+  sys.exit(command.run(main))
 
 
 if __name__ == '__main__':
-  sys.exit(command.run(main))
+  console()

@@ -6,7 +6,7 @@ starts, so that an override on the command line changes everything that follows 
 
 import ml_collections
 
-from cmpe_jax import config as configs
+from cmpe_jax.config import base
 
 
 def resnet(dataset: str, depth: int, block: str) -> ml_collections.ConfigDict:
@@ -15,7 +15,7 @@ def resnet(dataset: str, depth: int, block: str) -> ml_collections.ConfigDict:
   SGD with momentum 0.9, 200 epochs of batches of 128, learning rate 0.1, divided by 10 at half and at three quarters of
   the run, weight decay 1e-4. Nesterov momentum is our choice.
   """
-  config = configs.base()
+  config = base()
   config.dataset = dataset
   config.model.update({'backbone': 'resnet', 'depth': depth, 'block': block})
   return config
@@ -27,7 +27,7 @@ def wide_resnet(dataset: str, depth: int, width: int) -> ml_collections.ConfigDi
   SGD with Nesterov momentum 0.9, 200 epochs of batches of 128, learning rate 0.1, times 0.2 at 30%, 60% and 80% of the
   run, weight decay 5e-4.
   """
-  config = configs.base()
+  config = base()
   config.dataset = dataset
   config.model.update({'backbone': 'wide_resnet', 'depth': depth, 'width': width, 'block': 'basic'})
   config.update({'weight_decay': 5e-4, 'decay_fractions': (0.3, 0.6, 0.8), 'decay_factor': 0.2})
@@ -53,7 +53,7 @@ def imagenet(depth: int, gate: str) -> ml_collections.ConfigDict:
   90 epochs, weight decay 1e-4, last batch normalization of each branch started at 0. The batch of 1024 and bfloat16 are
   our choice.
   """
-  config = configs.base()
+  config = base()
   config.dataset = 'imagenet2012'
   config.model.update({'backbone': 'imagenet_resnet', 'depth': depth, 'preact': False, 'zero_init': True, 'gate': gate})
   config.update({

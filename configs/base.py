@@ -3,8 +3,10 @@
 The keys and their meanings are in cmpe_jax/config.py. As it stands it trains CMPE-ResNet-164 on the digits.
 """
 
-from cmpe_jax import config as configs
+from ml_collections import ConfigDict
+
+from cmpe_jax.config import base
 
 
-def get_config():
-  return configs.base()
+def get_config() -> ConfigDict:
+  return base()

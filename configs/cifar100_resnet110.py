@@ -11,8 +11,10 @@ Expected  test error in percent, as the paper reports it (arXiv 1807.08920); mix
             pair_1x1 (default)     25.35   22.92
 """
 
+from ml_collections import ConfigDict
+
 from cmpe_jax import recipes
 
 
-def get_config():
+def get_config() -> ConfigDict:
   return recipes.resnet('cifar100', depth=110, block='basic')

@@ -13,8 +13,10 @@ Expected  test error in percent, as the paper reports it (arXiv 1807.08920); mix
             pair_1x1 (default)     18.55   16.13
 """
 
+from ml_collections import ConfigDict
+
 from cmpe_jax import recipes
 
 
-def get_config():
+def get_config() -> ConfigDict:
   return recipes.wide_resnet('cifar100', depth=28, width=10)

@@ -7,11 +7,13 @@ Expected  test accuracy of 99.0 to 99.5 %, in about a minute on two CPU cores
 Sweep     python -m cmpe_jax.tools.compare --config=configs/digits.py --sweep   (the learning rate, each beside 0.05)
 """
 
-from cmpe_jax import config as configs
+from ml_collections import ConfigDict
+
+from cmpe_jax.config import base
 
 
-def get_config():
-  config = configs.base()
+def get_config() -> ConfigDict:
+  config = base()
   config.dataset = 'digits'
   config.model.update({'depth': 20, 'block': 'bottleneck'})
   config.update({
@@ -25,5 +27,5 @@ def get_config():
   return config
 
 
-def get_sweep():
+def get_sweep() -> list[dict[str, float]]:
   return [{'learning_rate': rate} for rate in (0.05, 0.0125, 0.025, 0.1, 0.2)]

@@ -6,8 +6,10 @@ Recipe    recipes.imagenet: Goyal et al. 2017; the double FC variant: --config.m
 Expected  not reported here: the paper has results on ImageNet, but its figures were not available to us
 """
 
+from ml_collections import ConfigDict
+
 from cmpe_jax import recipes
 
 
-def get_config():
+def get_config() -> ConfigDict:
   return recipes.imagenet(depth=50, gate='pair_1x1')

@@ -6,8 +6,10 @@ Recipe    recipes.imagenet: Goyal et al. 2017
 Expected  top-1 error of 23.60 +- 0.12 % (batch 256) and 23.74 +- 0.09 % (batch 8192), as Goyal et al. report
 """
 
+from ml_collections import ConfigDict
+
 from cmpe_jax import recipes
 
 
-def get_config():
+def get_config() -> ConfigDict:
   return recipes.imagenet(depth=50, gate='none')

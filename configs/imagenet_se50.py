@@ -6,8 +6,10 @@ Recipe    recipes.imagenet: Goyal et al. 2017
 Expected  not reported here: no published figure is known to us for this recipe
 """
 
+from ml_collections import ConfigDict
+
 from cmpe_jax import recipes
 
 
-def get_config():
+def get_config() -> ConfigDict:
   return recipes.imagenet(depth=50, gate='se')

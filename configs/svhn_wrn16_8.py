@@ -6,8 +6,10 @@ Recipe    recipes.svhn: Zagoruyko and Komodakis 2016
 Expected  not reported here: the paper has results on SVHN, but its figures were not available to us
 """
 
+from ml_collections import ConfigDict
+
 from cmpe_jax import recipes
 
 
-def get_config():
+def get_config() -> ConfigDict:
   return recipes.svhn(depth=16, width=8)

@@ -12,6 +12,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -122,14 +123,14 @@ def load_decoder() -> None:
   _fast()
 
 
-def _fast():
+def _fast() -> tuple[Any, Any] | None:
   """nvImageCodec and OpenCV, or None."""
   with _loading:  # two threads that silence stderr at once would leave it silent
     return _load()
 
 
 @functools.cache
-def _load():
+def _load() -> tuple[Any, Any] | None:
   """Importing nvImageCodec complains on stderr about CUDA libraries for the GPU."""
   try:
     with _silenced_stderr():
@@ -146,7 +147,7 @@ def decoder_name() -> str:
   return 'nvImageCodec (crops while decoding)' if _fast() else 'Pillow'
 
 
-def _decoder(codec):
+def _decoder(codec: Any) -> Any:
   """One decoder a thread: they are not to be shared."""
   if not hasattr(_thread, 'decoder'):
     backends = [codec.Backend(codec.CPU_ONLY)]
@@ -157,7 +158,7 @@ def _decoder(codec):
 
 
 @functools.cache
-def _parameters(codec):
+def _parameters(codec: Any) -> Any:
   return codec.DecodeParams(apply_exif_orientation=False)
 
 

@@ -9,10 +9,10 @@ import sys
 
 from absl import flags
 
-from cmpe_jax import command
-from cmpe_jax.data import datasets, install, prepared
+from cmpe_jax.errors import UserError
+from cmpe_jax.runtime import command
 
-DATASET = flags.DEFINE_enum('dataset', None, list(datasets.KNOWN), 'The dataset to prepare.', required=True)
+DATASET = flags.DEFINE_string('dataset', None, 'The dataset to prepare; a wrong name gets the list of them.')
 DATA_DIR = flags.DEFINE_string('data_dir', '', "Where prepared datasets lie; '': TFDS's default.")
 ARCHIVES = flags.DEFINE_string('archives', None, 'A folder that holds the upstream archives; nothing is downloaded.')
 ADOPT = flags.DEFINE_string('adopt', None, 'A directory that TFDS prepared before, to be rewritten as ArrayRecord.')
@@ -22,17 +22,22 @@ PARTIAL = flags.DEFINE_bool('partial', False, 'Accept archives with fewer exampl
 
 
 def main() -> None:
-  """The command."""
-  directory = install.prepare(
-    DATASET.value,
-    prepared.data_dir(DATA_DIR.value),
+  """Flags to a request."""
+  from cmpe_jax.data import records
+  from cmpe_jax.data.datasets import DATASETS
+  from cmpe_jax.data.preparation import install
+
+  if DATASET.value not in DATASETS:
+    raise UserError(f'--dataset={DATASET.value} cannot be prepared: give one of {", ".join(DATASETS)}.')
+  request = install.Request(
     folder=pathlib.Path(ARCHIVES.value).expanduser() if ARCHIVES.value else None,
     adopt=pathlib.Path(ADOPT.value).expanduser() if ADOPT.value else None,
     shorter_side=SHORTER_SIDE.value,
     extra=EXTRA.value,
     partial=PARTIAL.value,
   )
-  counts = ', '.join(f'{count:,} {split}' for split, count in prepared.counts(directory).items())
+  directory = install.prepare(DATASETS[DATASET.value], records.data_dir(DATA_DIR.value), request)
+  counts = ', '.join(f'{count:,} {split}' for split, count in records.counts(directory).items())
   print(f'{DATASET.value} is ready in {directory}: {counts}.')
 
 

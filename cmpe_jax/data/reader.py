@@ -6,24 +6,15 @@ seed. Grain reads elements ahead, in threads or in processes, and returns them i
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import grain
 import numpy as np
 
 from cmpe_jax.data import image, order
+from cmpe_jax.data.source import Examples
 
 Batch = dict[str, np.ndarray]
-
-
-class Examples(Protocol):
-  """Encoded images by position. Must be picklable."""
-
-  def __len__(self) -> int: ...
-
-  def read(self, position: int) -> tuple[bytes, int, str]:
-    """The image file's bytes, its label, and a name for messages."""
-    ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,9 +17,8 @@ from absl import logging
 from tensorflow_datasets.proto import tf_example_pb2
 
 from cmpe_jax.data import image
+from cmpe_jax.data.source import Arrays
 from cmpe_jax.errors import UserError
-
-Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def data_dir(given: str) -> pathlib.Path:
@@ -29,23 +28,9 @@ def data_dir(given: str) -> pathlib.Path:
   return pathlib.Path(given or tfds.core.constants.DATA_DIR).expanduser()
 
 
-def stored_name(name: str, shorter_side: int) -> str:
-  """The name under which a dataset is stored: `name`, or `name_256` for images made smaller at preparation."""
-  return f'{name}_{shorter_side}' if shorter_side else name
-
-
 def counts(directory: pathlib.Path) -> dict[str, int]:
   """The number of examples of each split of a prepared dataset."""
   return {name: info.num_examples for name, info in tfds.builder_from_directory(directory).info.splits.items()}
-
-
-def class_names(name: str, root: pathlib.Path) -> tuple[str, ...]:
-  """The names of a dataset's labels. CIFAR's come with its archive: until it is prepared they are numbers."""
-  if name == 'digits':
-    return tuple(str(digit) for digit in range(10))
-  directory = find(name, root)
-  builder = tfds.builder_from_directory(directory) if directory else tfds.builder(name)
-  return tuple(builder.info.features['label'].names)
 
 
 def find(name: str, root: pathlib.Path) -> pathlib.Path | None:

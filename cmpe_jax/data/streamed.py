@@ -2,19 +2,25 @@
 
 import collections
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
 
-from cmpe_jax import mesh as mesh_lib
 from cmpe_jax.data import image, order, reader
+from cmpe_jax.data.source import Batch, Call, Examples, Materialize
+from cmpe_jax.runtime import mesh as meshes
 
-Batch = dict[str, jax.Array]
 AHEAD = 2  # batches that are on the device, or on the way, before they are asked for
 MAX_THREADS = 16  # by default: each holds a batch, and more of them only wait for Python's lock
+
+
+def materialize(resident: dict[str, jax.Array], drawn: Batch) -> Batch:
+  """A drawn element is the batch itself."""
+  del resident
+  return drawn
 
 
 class Streamed:
@@ -22,14 +28,13 @@ class Streamed:
 
   Attributes:
     num_examples: examples of the split.
-    resident: nothing lies on the device.
+    resident: nothing lies on the device for the whole run.
+    materialize: see `materialize`.
   """
-
-  resident: dict[str, jax.Array] = {}
 
   def __init__(
     self,
-    examples: reader.Examples,
+    examples: Examples,
     image_size: int,
     is_cropped: bool,
     seed: int,
@@ -39,24 +44,20 @@ class Streamed:
     processes: int = 0,
   ):
     self.num_examples = len(examples)
+    self.resident: dict[str, jax.Array] = {}
+    self.materialize: Materialize = materialize
     self._examples, self._image_size, self._is_cropped = examples, image_size, is_cropped
     self._seed, self._batch_size, self._mesh = seed, batch_size, mesh
     self._threads = threads or (1 if processes else min(os.cpu_count() or 1, MAX_THREADS))
     self._processes = processes
     self._running: list[Any] = []
 
-  @staticmethod
-  def materialize(resident: dict[str, jax.Array], drawn: Batch) -> Batch:
-    """A drawn element is the batch itself."""
-    del resident
-    return drawn
-
-  def train(self, calls: Iterable[tuple[int, int]]) -> Iterator[Batch]:
+  def train(self, calls: Iterable[Call]) -> Generator[Batch]:
     """Batches with leading axis `count` for each (first step, count)."""
     own = self._reader(self._batch_size)
     return self._send(list(calls), own, own.train, leading=1)
 
-  def evaluate(self, batch_size: int) -> Iterator[Batch]:
+  def evaluate(self, batch_size: int) -> Generator[Batch]:
     """Every example once, in order; the last batch is padded (mask False, index -1)."""
     own = self._reader(batch_size)
     return self._send(order.passes(batch_size, self.num_examples), own, own.evaluate, leading=0)
@@ -67,17 +68,19 @@ class Streamed:
       self._running.pop().close()
 
   def _reader(self, batch_size: int) -> reader.Reader:
-    rows = own_rows(mesh_lib.batch_sharding(self._mesh), batch_size)
+    rows = own_rows(meshes.batch_sharding(self._mesh), batch_size)
     return reader.Reader(self._examples, self._seed, self._image_size, self._is_cropped, batch_size, rows)
 
-  def _send(self, elements: list[Any], own: reader.Reader, read: Any, leading: int) -> Iterator[Batch]:
+  def _send(
+    self, elements: list[Any], own: reader.Reader, read: Callable[[Any], Any], leading: int
+  ) -> Generator[Batch]:
     if self._processes and not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()  # Grain's workers ask for absl's flags, which notebooks never parse
     if self._is_cropped and not self._processes:
       image.load_decoder()
     batches = reader.ahead(elements, read, self._threads, self._processes)
     self._running.append(batches)
-    sharding = mesh_lib.batch_sharding(self._mesh, leading)
+    sharding = meshes.batch_sharding(self._mesh, leading)
     sent: collections.deque[Batch] = collections.deque()
     try:
       for batch in batches:

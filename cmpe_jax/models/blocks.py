@@ -1,7 +1,7 @@
 """Residual blocks with a gate: y = identity + gate(u, v) * residual.
 
-A block receives ready-made `conv`, `norm` and `gate` and is called as block(x, v, train) -> (y, descriptor of y or None),
-where `v` is the descriptor of `x` if the block before it could hand one on.
+A block receives ready-made `conv`, `norm` and `gate` and is called as block(x, v) -> (y, descriptor of y or None), where
+`v` is the descriptor of `x` if the block before it could hand one on, else None.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from cmpe_jax.models import initializers
 from cmpe_jax.models.descriptors import Descriptors
 from cmpe_jax.models.norms import Normalized
 
@@ -115,7 +116,7 @@ class Post(Block):
     """bn(conv(x)) and its descriptor: the affine map, by the same statistics, of the convolution's descriptor."""
     conv = self.conv(self.channels, kernel_size, strides, name=conv_name)
     last = conv_name != 'shortcut'
-    init = nn.initializers.zeros_init() if self.zero_scale and last else nn.initializers.ones_init()
+    init = initializers.zeros if self.zero_scale and last else initializers.ones
     norm = self.norm(name=norm_name, scale_init=init)
     # Without a gate there is nothing to share: a ResNet-50 would train on 1 % more bytes.
     if self.descriptors.defer and self.train and self.gate is not None:
@@ -164,5 +165,5 @@ BLOCKS = {
 
 
 def expansion(block: str) -> int:
-  """C / c."""
+  """Channels of a block's output over the base width of its stage."""
   return 4 if block == 'bottleneck' else 1

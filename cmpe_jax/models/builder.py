@@ -1,12 +1,12 @@
 """`build(config.model)`: from configuration to network, with errors that say what is allowed."""
 
-import jax
 import jax.numpy as jnp
 import ml_collections
 
+from cmpe_jax import names
 from cmpe_jax.config import check_model
 from cmpe_jax.errors import UserError, check_choice, check_range
-from cmpe_jax.models import blocks, descriptors, initializers, inner_imaging, layers
+from cmpe_jax.models import blocks, descriptors, gates, map_filters
 from cmpe_jax.models.resnet import ResNet
 
 IMAGENET_STAGES = {
@@ -15,8 +15,8 @@ IMAGENET_STAGES = {
 }
 # By form: how blocks pool, how gates filter.
 FORMS = {
-  'plain': (descriptors.PLAIN, layers.filter_maps_plain),
-  'exact': (descriptors.EXACT, layers.filter_maps_exact),
+  'fused': (descriptors.FUSED, map_filters.filter_maps_fused),
+  'reference': (descriptors.REFERENCE, map_filters.filter_maps_reference),
 }
 
 
@@ -30,7 +30,7 @@ def build(
   """The network of `config.model`.
 
   Args:
-    config: the keys of `cmpe_jax.config.model()`; `num_classes` must be set.
+    config: the keys of `cmpe_jax.keys.MODEL`; `num_classes` must be set.
     dtype: 'float32', 'bfloat16' or 'float64', of convolutions and feature maps.
     bn_group_size: examples a batch normalization group in training; 0: the whole global batch.
     frozen_stages: the stem and so many stages that training leaves as they are.
@@ -46,7 +46,7 @@ def build(
     )
   stem, sizes, widths = _stages(config)
   check_range('freeze', frozen_stages, 0, len(sizes))
-  pooling, filtering = FORMS[config.gate_form]
+  pooling, filtering = FORMS[str(names.current('model.gate_form', config.gate_form))]
   return ResNet(
     stem=stem,
     stage_sizes=sizes,
@@ -72,21 +72,6 @@ def build(
 def of_run(config: ml_collections.ConfigDict) -> ResNet:
   """The network that a run of the whole (resolved) configuration trains. Raises `UserError` as `build`."""
   return build(config.model, config.dtype, config.bn_group_size, config.freeze, config.remat)
-
-
-def init(model: ResNet, key: jax.Array, image_size: int) -> dict:
-  """Initial variables {'params': ..., 'batch_stats': ...} as NumPy arrays, without compiling anything.
-
-  The same distributions as `model.init`, in a fraction of its time; a function of (key, parameter path, shape).
-  """
-  image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), layers.at_least_float32(model.dtype))
-  shapes = jax.eval_shape(lambda k, x: model.init(k, x), key, image)
-  last = {'basic': 'bn2', 'bottleneck': 'bn3'}[model.block]
-
-  def zero(path: str) -> bool:
-    return model.zero_scale and path.endswith(f'{last}/scale')
-
-  return initializers.draw(key, {name: shapes[name] for name in ('params', 'batch_stats')}, zero)
 
 
 def _stages(config: ml_collections.ConfigDict) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
@@ -138,11 +123,11 @@ def _blocks_a_stage(config: ml_collections.ConfigDict, extra: int, layers_a_bloc
 
 
 def _fold_columns(config: ml_collections.ConfigDict, widths: tuple[int, ...]) -> tuple[int, ...]:
-  """L of each stage: given; else C / width for Wide ResNets and 16 for the others. Checked if the gate folds."""
+  """L of each stage: given; else C / width for Wide ResNets and 16 for the others. The gate checks them."""
   channels = [width * blocks.expansion(config.block) for width in widths]
   wide = config.backbone == 'wide_resnet'
   columns = tuple(config.fold_columns or (count // config.width if wide else 16) for count in channels)
-  if config.gate == 'folded_3x3':
+  if gate := gates.find(config.gate):
     for count, column in zip(channels, columns, strict=True):
-      inner_imaging.check_fold(count, column)
+      gate.check_shape(count, column)
   return columns

@@ -1,6 +1,6 @@
 """How a block obtains `u` and `v`, the channel means of its residual and of its identity: two forms, one interface.
 
-`PLAIN` pools each feature map, as the paper writes it. `EXACT` reads less memory for the same numbers:
+`REFERENCE` pools each feature map, as the paper writes it. `FUSED` reads less memory for the same numbers:
 
 * A convolution without bias commutes with the mean: mean_HW(conv(x)) = sum_t (S_t / HW) @ W_t, where S_t is the sum of
   those pixels of x that tap t of the filter sees. The input of a bottleneck's last convolution is four times narrower.
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmpe_jax.models.norms import at_least_float32
+from cmpe_jax.models.precision import at_least_float32
 
 Array = jax.Array
 Pair = tuple[int, int]
@@ -89,7 +89,7 @@ def _sums_of_taps(x: Array, size: Pair, strides: Pair, padding: Pair) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Descriptors:
-  """What a block and its convolutions ask for; see `PLAIN` and `EXACT`.
+  """What a block and its convolutions ask for; see `REFERENCE` and `FUSED`.
 
   Attributes:
     pool_before_conv: take the descriptor of a convolution's output from its input.
@@ -114,5 +114,5 @@ class Descriptors:
     return v + scale * u if self.carry else None
 
 
-PLAIN = Descriptors(pool_before_conv=False, carry=False, defer=False)
-EXACT = Descriptors(pool_before_conv=True, carry=True, defer=True)
+REFERENCE = Descriptors(pool_before_conv=False, carry=False, defer=False)
+FUSED = Descriptors(pool_before_conv=True, carry=True, defer=True)

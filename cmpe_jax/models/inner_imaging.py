@@ -8,8 +8,6 @@ own batch normalization, are averaged; `collapse_*` turns all of them into one f
 import jax
 import jax.numpy as jnp
 
-from cmpe_jax.errors import UserError
-
 Array = jax.Array
 EPSILON = 1e-5
 
@@ -27,21 +25,6 @@ def fold(u: Array, v: Array, columns: int) -> Array:
   batch, channels = u.shape
   rows = jnp.stack([u.reshape(batch, -1, columns), v.reshape(batch, -1, columns)], axis=2)
   return rows.reshape(batch, 2 * channels // columns, columns)
-
-
-def check_fold(channels: int, columns: int) -> None:
-  """Raises `UserError` unless [2 channels / columns, columns] is an image that a valid 3x3 filter can read."""
-  if channels % columns:
-    raise UserError(
-      f"model.gate='folded_3x3' cannot fold {channels} channels into {columns} columns: "
-      f'set model.fold_columns to a divisor of {channels}, or take another gate.'
-    )
-  rows = 2 * channels // columns
-  if rows < 3 or columns < 3:
-    raise UserError(
-      f"model.gate='folded_3x3' would fold {channels} channels into a map of {rows}x{columns}, smaller than its 3x3 "
-      'filter: set model.fold_columns so that both sides are at least 3, or take another gate.'
-    )
 
 
 def taps(image: Array, kernel_shape: tuple[int, int]) -> list[Array]:

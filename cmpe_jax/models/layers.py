@@ -1,20 +1,18 @@
-"""Convolution and map filters: the layers that know how to give a descriptor. Batch normalization is in `norms`."""
+"""Convolutions that know how to give the descriptor of their output."""
 
 import functools
-from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from cmpe_jax.models import initializers
-from cmpe_jax.models import inner_imaging as imaging
 from cmpe_jax.models.descriptors import Descriptors
-from cmpe_jax.models.norms import BatchNorm, at_least_float32, group, update_running
+from cmpe_jax.models.precision import at_least_float32
 
 Array = jax.Array
 Pair = tuple[int, int]
-FilterMaps = Callable[[Array, Array, bool, int], Array]
 
 
 def convolve(x: Array, kernel: Array, strides: Pair, padding: Pair) -> Array:
@@ -81,13 +79,11 @@ class Conv(nn.Module):
   descriptors: Descriptors | None = None
 
   @nn.compact
-  def __call__(self, x: Array, with_descriptor: bool = False):
+  def __call__(self, x: Array, with_descriptor: bool = False) -> Any:
     """[N, H, W, in] -> y [N, H', W', features], or (y, mean_HW(y) [N, features]) if asked for."""
     k = self.kernel_size
     shape = (k, k, x.shape[-1], self.features)
-    kernel = self.param(
-      'kernel', initializers.initializer(initializers.conv_kernel), shape, at_least_float32(self.dtype)
-    )
+    kernel = self.param('kernel', initializers.conv_kernel, shape, at_least_float32(self.dtype))
     strides, padding = (self.strides,) * 2, (k // 2,) * 2
     x = x.astype(self.dtype)
     y = convolve(x, kernel.astype(self.dtype), strides, padding)
@@ -95,63 +91,3 @@ class Conv(nn.Module):
       return y
     assert self.descriptors is not None
     return y, self.descriptors.of_conv(x, y, kernel, strides, padding)
-
-
-class MapConv(nn.Module):
-  """The kernel [kh, kw, 1, m] of the map filters."""
-
-  filters: int
-  kernel_shape: Pair
-  dtype: jnp.dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self) -> Array:
-    """The kernel itself."""
-    rule = initializers.initializer(initializers.map_kernel)
-    return self.param('kernel', rule, (*self.kernel_shape, 1, self.filters), self.dtype)
-
-
-class CollapsedNorm(nn.Module):
-  """The parameters and statistics of `BatchNorm`, folded with the map filters into one filter."""
-
-  train: bool
-  group_size: int = 0
-
-  @nn.compact
-  def __call__(self, image: Array, kernel: Array) -> Array:
-    """The mean over filters of the normalized maps of `image` [N, rows, columns], without the maps."""
-    filters, dtype = kernel.shape[-1], image.dtype
-    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, (filters,), dtype)
-    running_var = self.variable('batch_stats', 'var', jnp.ones, (filters,), dtype)
-    scale = self.param('scale', nn.initializers.ones_init(), (filters,), dtype)
-    bias = self.param('bias', nn.initializers.zeros_init(), (filters,), dtype)
-    shape, kernels = (kernel.shape[0], kernel.shape[1]), kernel.reshape(-1, filters)
-    grouped = group(image, self.group_size if self.train else 0)
-    if self.train:
-      mean, var = imaging.filter_moments(kernels, *imaging.patch_moments(grouped, shape))
-      if not self.is_initializing():
-        update_running(running_mean, running_var, mean, var)
-    else:
-      mean, var = running_mean.value[None], running_var.value[None]
-    one_kernel, offset = imaging.collapse(kernels, scale, bias, mean, var)
-    seen = imaging.apply_filter(grouped, one_kernel, shape) + offset[:, None, None, None]
-    return seen.reshape(-1, *seen.shape[2:])
-
-
-def filter_maps_plain(image: Array, kernel: Array, train: bool, group_size: int) -> Array:
-  """The paper's order: m maps by a valid convolution, batch normalization of each, mean over the m maps."""
-  maps = jax.lax.conv_general_dilated(
-    image[..., None],
-    kernel,
-    (1, 1),
-    'VALID',
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    precision=jax.lax.Precision.HIGHEST,
-  )
-  norm = BatchNorm(train=train, dtype=image.dtype, group_size=group_size, centered=True, name='map_bn')
-  return norm(maps).mean(axis=-1)
-
-
-def filter_maps_exact(image: Array, kernel: Array, train: bool, group_size: int) -> Array:
-  """The same numbers, parameters and statistics by one filter; the m maps are never formed."""
-  return CollapsedNorm(train=train, group_size=group_size, name='map_bn')(image, kernel)

@@ -9,15 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from cmpe_jax.errors import UserError
+from cmpe_jax.models import initializers
 from cmpe_jax.models.inner_imaging import EPSILON
+from cmpe_jax.models.precision import at_least_float32
 
 Array = jax.Array
 MOMENTUM = 0.9
-
-
-def at_least_float32(dtype) -> jnp.dtype:
-  """float64 for float64, else float32: the type of parameters, statistics, descriptors, gate and logits."""
-  return jnp.promote_types(dtype, jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +23,8 @@ class Normalized:
 
   Attributes:
     x: [N, H, W, C], the input.
-    mean: [N, C], each example's own row although its group has them in common, as do:
-    gain: [N, C].
+    mean: [N, C]; the examples of a group have equal rows.
+    gain: [N, C]; likewise.
     offset: [C].
   """
 
@@ -77,17 +74,17 @@ class BatchNorm(nn.Module):
   group_size: int = 0
   affine: bool = True
   centered: bool = False
-  scale_init: Callable = nn.initializers.ones_init()
+  scale_init: Callable = initializers.ones
 
   @nn.compact
-  def __call__(self, x: Array, descriptor: Array | None = None, deferred: bool = False):
+  def __call__(self, x: Array, descriptor: Array | None = None, deferred: bool = False) -> Any:
     """[N, ..., C] -> y of the same shape; with a descriptor d [N, C] of x also the descriptor of y: (y, [N, C]).
 
     `deferred`, in training: (a `Normalized`, its descriptor), from the moments of each example.
     """
     kind, channels = at_least_float32(self.dtype), x.shape[-1]
-    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, (channels,), kind)
-    running_var = self.variable('batch_stats', 'var', jnp.ones, (channels,), kind)
+    running_mean = self.variable('batch_stats', 'mean', initializers.zeros, None, (channels,), kind)
+    running_var = self.variable('batch_stats', 'var', initializers.ones, None, (channels,), kind)
     if self.train:
       if deferred:
         descriptor, squares = x.mean((1, 2), dtype=kind), jnp.square(x.astype(kind)).mean((1, 2))
@@ -102,7 +99,7 @@ class BatchNorm(nn.Module):
     offset = jnp.zeros((channels,), kind)
     if self.affine:
       gain = gain * self.param('scale', self.scale_init, (channels,), kind)
-      offset = self.param('bias', nn.initializers.zeros_init(), (channels,), kind)
+      offset = self.param('bias', initializers.zeros, (channels,), kind)
 
     def normalize(z: Any) -> Array:
       axes = tuple(range(1, z.ndim))
@@ -138,7 +135,7 @@ def example_rows(value: Array, examples: int) -> Array:
   return jnp.repeat(value, examples // len(value), axis=0, total_repeat_length=examples)
 
 
-def update_running(running_mean, running_var, mean: Array, var: Array) -> None:
+def update_running(running_mean: nn.Variable, running_var: nn.Variable, mean: Array, var: Array) -> None:
   """running = 0.9 running + 0.1 batch, the groups of [G, C] averaged."""
   running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean.mean(0)
   running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * var.mean(0)

@@ -9,11 +9,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cmpe_jax.models import blocks, gates, initializers, scan
+from cmpe_jax.models import blocks, gates, initializers, paths, scan
 from cmpe_jax.models.descriptors import Descriptors
-from cmpe_jax.models.layers import BatchNorm, Conv, FilterMaps, at_least_float32
+from cmpe_jax.models.layers import Conv
+from cmpe_jax.models.map_filters import FilterMaps
+from cmpe_jax.models.norms import BatchNorm
+from cmpe_jax.models.precision import at_least_float32
 
 Array = jax.Array
+Make = Callable[..., Any]  # a module with most of its attributes given
 
 
 class ResNet(nn.Module):
@@ -26,7 +30,7 @@ class ResNet(nn.Module):
     columns: of the folded map, a stage.
     block: 'basic' or 'bottleneck'.
     preact: pre-activation blocks and a last bn and relu before the classifier.
-    gate: a key of `gates.GATES`.
+    gate: a key of `names.GATES`.
     gate_bias: biases in the gate's dense layers.
     num_classes: logits.
     dtype: of convolutions and feature maps.
@@ -83,12 +87,13 @@ class ResNet(nn.Module):
       dtype=kind,
       param_dtype=kind,
       precision=jax.lax.Precision.HIGHEST,
-      kernel_init=initializers.initializer(initializers.dense_kernel),
-      name='classifier',
+      kernel_init=initializers.dense_kernel,
+      bias_init=initializers.zeros,
+      name=paths.CLASSIFIER,
     )
     return classifier(jnp.mean(x, axis=(1, 2), dtype=kind))
 
-  def embed(self, images: Array, conv, norm) -> Array:
+  def embed(self, images: Array, conv: Make, norm: Make) -> Array:
     """The stem: [N, H, W, 3] -> [N, H, W, 16], or [N, H/4, W/4, c] for 'large'."""
     if self.stem == 'large':
       x = conv(self.base_widths[0], 7, 2, name='stem')(images)
@@ -108,7 +113,7 @@ class ResNet(nn.Module):
         project = strides > 1 or channels != out
         specs.append(
           {
-            'name': f'stage{stage + 1}_block{index}',
+            'name': paths.block_name(stage + 1, index),
             'stage': stage + 1,
             'base_width': width,
             'channels': out,
@@ -135,11 +140,11 @@ class ResNet(nn.Module):
       x, v = scan.run(self, block, [spec['name'] for spec in specs[1:]], x, v)
     return x, v
 
-  def make_block(self, spec: dict[str, Any], conv, norm, train: bool) -> blocks.Block:
+  def make_block(self, spec: dict[str, Any], conv: Make, norm: Make, train: bool) -> blocks.Block:
     """The block of a spec of `block_specs`."""
     spec = dict(spec)
     columns, _ = spec.pop('columns'), spec.pop('stage')
-    gate = gates.GATES[self.gate]
+    gate: Callable[..., gates.Gate] | None = gates.find(self.gate)
     if gate is not None:
       gate = functools.partial(
         gate, filter_maps=self.filter_maps, columns=columns, use_bias=self.gate_bias, group_size=self.bn_group_size

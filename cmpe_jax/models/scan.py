@@ -44,7 +44,7 @@ def run(net: nn.Module, block: nn.Module, names: list[str], x: Array, v: Array |
   if getattr(block, 'dropout', 0) and getattr(block, 'train', False):
     keys = jnp.stack([DropoutKey(name=name, parent=net)() for name in names])
 
-  def body(carry, each):
+  def body(carry: Any, each: Any) -> tuple[Any, Any]:
     own, key = each
     with _dropout(key):
       carry, updated = block.apply(own, *carry, mutable=written)
@@ -64,7 +64,7 @@ def _stack(trees: list[Any]) -> Any:
 def _dropout(key: Array | None) -> contextlib.AbstractContextManager:
   """Dropout layers inside take this key instead of drawing one by their place, which is the same in every round."""
 
-  def call(method, arguments, keywords, context):
+  def call(method: Any, arguments: Any, keywords: Any, context: Any) -> Any:
     return method(*arguments, **keywords, **({'rng': key} if isinstance(context.module, nn.Dropout) else {}))
 
   return contextlib.nullcontext() if key is None else nn.intercept_methods(call)

@@ -5,6 +5,8 @@ import os
 import pathlib
 import platform
 
+from cmpe_jax.runtime.machine import processor_lines
+
 
 def compile_cache() -> None:
   """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or ~/.cache/cmpe_jax.
@@ -23,10 +25,3 @@ def compile_cache() -> None:
       return
     jax.config.update('jax_compilation_cache_dir', str(place))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-
-
-def processor_lines(*names: str) -> list[str]:
-  """The lines of these names that Linux has about each core, or none."""
-  information = pathlib.Path('/proc/cpuinfo')
-  lines = information.read_text().splitlines() if information.exists() else []
-  return [line for line in lines if line.startswith(names)]

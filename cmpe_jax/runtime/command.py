@@ -10,24 +10,30 @@ import ml_collections
 from absl import app, flags
 from ml_collections.config_flags import config_flags
 
+from cmpe_jax import keys
+from cmpe_jax.config import find
 from cmpe_jax.errors import Interrupted, UserError
+from cmpe_jax.runtime import start
 
 DONE, OTHER, WRONG, RESUMABLE = 0, 1, 2, 75
 MEMORY = "Lower batch_size, set remat=True, raise accumulate_steps, use dtype='bfloat16', or more devices."
 AGAIN = 'The same command goes on from the last checkpoint.'
+PROCESSES = 'cmpe_jax.runtime.processes'  # imported by commands of which several processes can run
 
 
 def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
   """Parses flags, calls `body()`, and returns the exit code; a person's error is one sentence without a traceback.
 
-  Memory that does not suffice is a wrong input too: the same command would fail again.
+  A command's module imports nothing heavy: `body` does, so that a wrong flag is an instant answer, and so that what has to
+  precede NumPy's and JAX's threads does. Memory that does not suffice is a wrong input too: the same command would fail again.
   """
+  start.before_imports()
   code = OTHER
   try:
     code = _run(body, list(sys.argv if argv is None else argv))
   finally:
-    if code and 'cmpe_jax.processes' in sys.modules:
-      sys.modules['cmpe_jax.processes'].ends_with(code)
+    if code and PROCESSES in sys.modules:
+      sys.modules[PROCESSES].ends_with(code)
   return code
 
 
@@ -62,7 +68,7 @@ def parse(argv: list[str]) -> None:
     app.usage(writeto_stdout=True)
     raise SystemExit(DONE)
   try:
-    rest = flags.FLAGS(argv)
+    rest = flags.FLAGS([_with_file(argument) for argument in argv])
     for name in flags.FLAGS:
       value = flags.FLAGS[name].value
       if config_flags.is_config_flag(flags.FLAGS[name]) and value is not None:
@@ -77,16 +83,19 @@ def parse(argv: list[str]) -> None:
     raise UserError(f'{rest[1]!r} is not a flag: every argument has the form --name=value.')
 
 
+def _with_file(argument: str) -> str:
+  """'--config=digits' -> '--config=configs/digits.py', wherever that lies."""
+  match = re.fullmatch(r'(--?config=)([^:]+)(:.*)?', argument)
+  return f'{match[1]}{find(match[2])}{match[3] or ""}' if match else argument
+
+
 def _unknown_key(argv: list[str], error: Exception) -> str:
   """'learning_rat' -> a sentence with the keys that look like it."""
-  from cmpe_jax import config as configs  # late: flag errors of tools without a config need nothing of it
-
-  known = list(configs.flatten(configs.base()))
   for argument in argv:
     match = re.match(r'--(?:no)?config\.([^=]+)', argument)
-    if match and match[1] not in known:
-      near = difflib.get_close_matches(match[1], known, n=3)
-      hint = f' Did you mean {" or ".join(near)}?' if near else ' The keys are in cmpe_jax/config.py.'
+    if match and match[1] not in keys.ALL:
+      near = difflib.get_close_matches(match[1], keys.ALL, n=3)
+      hint = f' Did you mean {" or ".join(near)}?' if near else ' The keys are in cmpe_jax/keys.py.'
       return f'--config.{match[1]}: no such key.{hint}'
   return _last_line(error)
 
@@ -102,7 +111,7 @@ def _end(code: int, message: str) -> int:
 
 
 def config_flag(name: str = 'config') -> flags.FlagHolder:
-  """Defines --config=configs/NAME.py with overrides such as --config.model.gate=se."""
+  """Defines --config=configs/NAME.py (or NAME) with overrides such as --config.model.gate=se."""
   return config_flags.DEFINE_config_file(name, None, 'The configuration, and --config.KEY=VALUE to override a key.')
 
 

@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+from cmpe_jax.errors import UserError
+
 
 def replace(path: pathlib.Path, text: str) -> None:
   """Writes a file whole or not at all, folders included. Raises `OSError` if it cannot."""
@@ -10,3 +12,11 @@ def replace(path: pathlib.Path, text: str) -> None:
   new = path.with_name(f'.{path.name}.{os.getpid()}')  # two commands may write the same one
   new.write_text(text)
   new.replace(path)
+
+
+def write(path: pathlib.Path, text: str, flag: str) -> None:
+  """`replace` for a file that the user chose by --`flag`. Raises `UserError`, naming both, if it cannot be written."""
+  try:
+    replace(path, text)
+  except OSError as error:
+    raise UserError(f'{path} cannot be written ({error.strerror or error}): give another --{flag}.') from error

@@ -1,6 +1,7 @@
 """Devices: one mesh axis, `data`; how arrays lie on it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,11 +27,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P())
 
 
-def replicate(tree, mesh: Mesh):
+def replicate(tree: Any, mesh: Mesh) -> Any:
   """Copies a pytree of host arrays, equal in all processes, onto every device."""
   sharding = replicated(mesh)
 
-  def put(x):
+  def put(x: Any) -> jax.Array:
     array = np.asarray(x)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 

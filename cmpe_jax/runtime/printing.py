@@ -1,10 +1,22 @@
-"""Tables for a console."""
+"""What people read on a console: lines of the first process only, and tables that align."""
 
 from collections.abc import Sequence
+from typing import TextIO
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+  """Prints a line, at once, to stdout or `stream`; only the first of several processes does."""
+  import jax  # late: tables are printed by commands that need no JAX, too
+
+  if jax.process_index() == 0:
+    print(text, file=stream, flush=True)
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int | None = 1) -> str:
-  """Rows of cells as lines, two spaces between columns: the first `left` to the left (None: all), the others to the right."""
+  """Rows of cells as lines, two spaces between columns.
+
+  The first `left` columns (None: all) stand to the left, the others to the right.
+  """
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   left = len(widths) if left is None else left
   return '\n'.join(
@@ -14,3 +26,8 @@ def aligned(rows: Sequence[Sequence[str]], left: int | None = 1) -> str:
     ).rstrip()
     for row in rows
   )
+
+
+def table(rows: dict[str, str]) -> str:
+  """Names and values in two columns."""
+  return aligned(list(rows.items()), left=None)

@@ -12,13 +12,10 @@ import json
 import os
 import secrets
 import signal
-import zlib
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 from etils import epath
 
 from cmpe_jax.errors import Interrupted, UserError
@@ -26,7 +23,6 @@ from cmpe_jax.errors import Interrupted, UserError
 T = TypeVar('T')
 HEARTBEAT = 20  # seconds without a sign of life after which a process counts as dead
 PATIENCE = 300  # seconds that a process waits for the others at a barrier
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LOST = (
   b'lost contact with another process: it has died, or its machine has. This one ends too (exit code 75); '
   b'the same command goes on from the last checkpoint.\n'
@@ -111,7 +107,8 @@ def ends_with(code: int) -> None:
   _code = code
 
 
-def _client() -> Any:
+def client() -> Any:
+  """JAX's key-value store and barriers."""
   from jax._src import distributed  # JAX has no public way to its key-value store and barriers
 
   return distributed.global_state.client
@@ -121,12 +118,12 @@ def barrier(name: str, seconds: float = PATIENCE) -> None:
   """Waits until all processes are here. Raises `Interrupted`, naming those that are not, after `seconds`."""
   if jax.process_count() == 1:
     return
-  client, place = _client(), f'cmpe_jax/{next(_turn)}/{name}'
-  client.key_value_set(f'{place}/{jax.process_index()}', 'here')
+  store, place = client(), f'cmpe_jax/{next(_turn)}/{name}'
+  store.key_value_set(f'{place}/{jax.process_index()}', 'here')
   try:
-    client.wait_at_barrier(place, round(1000 * seconds))
+    store.wait_at_barrier(place, round(1000 * seconds))
   except RuntimeError as error:
-    here = {int(key.rsplit('/', 1)[1]) for key, _ in client.key_value_dir_get(place)}
+    here = {int(key.rsplit('/', 1)[1]) for key, _ in store.key_value_dir_get(place)}
     missing = sorted(set(range(jax.process_count())) - here)
     raise Interrupted(
       f'process {", ".join(map(str, missing)) or "unknown"} did not come to the barrier {name!r} within {seconds:g} s.'
@@ -137,10 +134,10 @@ def share(name: str, value: Any) -> list[Any]:
   """The value (anything that JSON holds) that each process gives, in the order of the processes."""
   if jax.process_count() == 1:
     return [value]
-  client, place = _client(), f'cmpe_jax/{next(_turn)}/{name}'
-  client.key_value_set(f'{place}/{jax.process_index()}', json.dumps(value))
+  store, place = client(), f'cmpe_jax/{next(_turn)}/{name}'
+  store.key_value_set(f'{place}/{jax.process_index()}', json.dumps(value))
   barrier(name)
-  return [json.loads(client.blocking_key_value_get(f'{place}/{i}', 10_000)) for i in range(jax.process_count())]
+  return [json.loads(store.blocking_key_value_get(f'{place}/{i}', 10_000)) for i in range(jax.process_count())]
 
 
 def together(name: str, action: Callable[[], T]) -> T:
@@ -177,65 +174,6 @@ def workdir_mark(workdir: str) -> str:
     path.write_text(secrets.token_hex(8))
   barrier('workdir')
   return path.read_text() if path.exists() else 'not there'
-
-
-def data_mark(source: Any) -> str:
-  """The size of a split and, where it lies on the device, a checksum of it."""
-  mark = 0
-  for array in jax.tree.leaves(source.resident):
-    mark = zlib.crc32(np.asarray(array.addressable_shards[0].data).tobytes(), mark)
-  return f'{source.num_examples} examples, {mark:08x}'
-
-
-class Stop:
-  """Turns SIGTERM and SIGINT into a question that the loop asks after each call; a second signal ends at once.
-
-  With several processes all get the same answer at the same call, whichever was told to stop: it publishes a call
-  some way ahead. The processes are never that far apart, because each waits for the results of the call
-  three before, which needs all of them, so each reads the notice before it comes to that call.
-  """
-
-  AHEAD = 8
-
-  def __init__(self):
-    self._told = False
-    self._asked = 0
-    self._at: int | None = None
-    self._before = {number: signal.getsignal(number) for number in SIGNALS}
-
-  def __enter__(self) -> 'Stop':
-    for number in SIGNALS:
-      signal.signal(number, self._tell)
-    return self
-
-  def __exit__(self, *error: object) -> None:
-    for number in SIGNALS:
-      signal.signal(number, self._before[number])
-
-  def _tell(self, number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)
-    self._told = True
-
-  def __call__(self) -> bool:
-    """Whether to save and stop now. Every process must ask after every call to the device."""
-    if jax.process_count() == 1:
-      return self._told
-    self._asked += 1
-    if self._at is None:
-      self._at = self._read(_client())
-    return self._at is not None and self._asked >= self._at
-
-  def _read(self, client: Any) -> int | None:
-    """The call at which all stop, if one of them was told to."""
-    if self._told:
-      try:
-        client.key_value_set('cmpe_jax/stop', str(self._asked + self.AHEAD))
-      except RuntimeError:  # another process was first
-        return int(client.blocking_key_value_get('cmpe_jax/stop', 10_000))
-    try:
-      return int(client.key_value_try_get('cmpe_jax/stop'))
-    except RuntimeError:  # nobody was told
-      return None
 
 
 def first_says(value: bool) -> bool:

@@ -2,8 +2,8 @@
 
 import jax
 
-from cmpe_jax import metrics
 from cmpe_jax.errors import UserError
+from cmpe_jax.runtime.printing import say
 
 
 def parse(text: str) -> tuple[int, int]:
@@ -41,4 +41,4 @@ class Profiler:
     if self._on:
       jax.profiler.stop_trace()
       self._on = False
-      metrics.say(f'profile written to {self._place}')
+      say(f'profile written to {self._place}')

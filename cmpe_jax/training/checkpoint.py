@@ -15,22 +15,14 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
-from cmpe_jax import config as configs
-from cmpe_jax import mesh as meshes
-from cmpe_jax import optimizer as optimizers
-from cmpe_jax import processes
-from cmpe_jax import state as states
+from cmpe_jax import config as configuration
+from cmpe_jax import names
 from cmpe_jax.errors import UserError, check_choice
-from cmpe_jax.state import TrainState
+from cmpe_jax.models import paths
+from cmpe_jax.runtime import processes
+from cmpe_jax.training.state import TrainState
 
-CHOICES = ('best', 'newest')
 SCORE = 'accuracy'  # the metric that chooses the best checkpoint
-# What may change between two parts of a run without changing what is computed.
-FREE_KEYS = frozenset({
-  'epochs', 'data_dir', 'eval_batch_size', 'steps_per_call', 'log_every_steps', 'eval_every_steps',
-  'checkpoint_every_steps', 'keep_checkpoints', 'resident_megabytes', 'input_threads', 'input_processes', 'model.gate_form',
-  'model.scan_blocks', 'remat',
-})  # fmt: skip
 
 
 class Checkpoints:
@@ -77,7 +69,7 @@ class Checkpoints:
     Raises:
       UserError: there is none.
     """
-    check_choice('checkpoint', which, CHOICES)
+    check_choice('checkpoint', which, names.CHECKPOINTS)
     steps = self.steps()
     if not steps:
       raise UserError(f'{self.directory} holds no complete checkpoint: train first, or give another --workdir.')
@@ -98,16 +90,14 @@ class Checkpoints:
       step,
       args=ocp.args.Composite(
         state=ocp.args.PyTreeSave(flax.serialization.to_state_dict(state)),
-        config=ocp.args.JsonSave(configs.plain(config)),
+        config=ocp.args.JsonSave(configuration.plain(config)),
       ),
       metrics=None if score is None else {SCORE: score},
     )
 
   def config(self, step: int) -> ml_collections.ConfigDict:
     """The (resolved) configuration that a checkpoint was trained with; keys that are newer have their defaults."""
-    config = configs.base()
-    config.update(configs.from_plain(self._read(step, 'config', ocp.args.JsonRestore())))
-    return config
+    return configuration.from_plain(self._read(step, 'config', ocp.args.JsonRestore()))
 
   def restore(self, step: int, like: TrainState) -> TrainState:
     """The state of a checkpoint, with the tree, shapes, types and placement of `like`.
@@ -130,7 +120,7 @@ class Checkpoints:
 
   def arrays(self, step: int) -> dict[str, jax.Array]:
     """Everything in a checkpoint by name: {'params/head/kernel': ..., 'opt_state/...': ..., 'step': ...}."""
-    return _named(self._local(step, self._manager.item_metadata(step)['state'].tree))
+    return paths.named(self._local(step, self._manager.item_metadata(step)['state'].tree))
 
   def _local(self, step: int, wanted: Any) -> Any:
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -175,45 +165,6 @@ class Checkpoints:
     )  # fmt: skip
 
 
-def check_config(
-  config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict, step: int, model_only: bool = False
-) -> None:
-  """Raises `UserError`, listing the keys, if the checkpoint of `step` was written with another configuration.
-
-  Keys that change nothing of what is computed are free, and so is `epochs`. With `model_only`, and at step 0
-  (converted weights, nothing trained yet), only `model` has to agree.
-  """
-  ours, theirs = configs.flatten(config), configs.flatten(saved)
-  lines = []
-  for key in sorted(ours.keys() | theirs.keys()):
-    compared = key.startswith('model.') or not (model_only or step == 0)
-    if compared and key not in FREE_KEYS and ours.get(key) != theirs.get(key):
-      lines.append(f'  {key}: {theirs.get(key)!r} in the checkpoint, {ours.get(key)!r} now')
-  if lines:
-    raise UserError(
-      f'the checkpoint at step {step} was written with another configuration:\n' + '\n'.join(lines)
-      + '\nSet these keys back, or use another --workdir.'
-    )  # fmt: skip
-
-
-def write_initial(workdir: str, config: ml_collections.ConfigDict, variables: dict[str, Any]) -> None:
-  """Writes {'params', 'batch_stats'} as the checkpoint of step 0; training goes on from it, eval and tools read it.
-
-  Raises:
-    UserError: the workdir has a checkpoint already, or cannot be written.
-  """
-  optimizer = optimizers.make(config, lambda step: config.learning_rate)
-  checkpoints = Checkpoints(workdir, config.keep_checkpoints)
-  try:
-    if checkpoints.steps():
-      raise UserError(f'workdir={str(workdir)!r} has checkpoints already: give a new one.')
-    mesh = meshes.make()
-    state = states.create(meshes.replicate(variables, mesh), optimizer, ema=config.ema_decay > 0)
-    checkpoints.save(meshes.replicate(state, mesh), config)
-  finally:
-    checkpoints.close()
-
-
 def _prepare(directory: epath.Path) -> None:
   """Makes the directory and removes what a killed process left half written. Only the first process does."""
   if jax.process_index():
@@ -235,12 +186,6 @@ def _complete(path: epath.Path) -> bool:
   return all((path / name).exists() for name in ('_CHECKPOINT_METADATA', 'state/_METADATA', 'config/metadata'))
 
 
-def _named(tree: Any) -> dict[str, Any]:
-  """{'params/head/kernel': leaf, ...}"""
-  flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {'/'.join(str(part.key) for part in path): x for path, x in flat}
-
-
 def _shapes(tree: Any) -> dict[str, str]:
   """{'params/head/kernel': 'float32[64, 10]', ...}"""
-  return {name: f'{x.dtype}{list(x.shape)}' for name, x in _named(tree).items()}
+  return {name: f'{x.dtype}{list(x.shape)}' for name, x in paths.named(tree).items()}

@@ -1,28 +1,30 @@
 """One exact pass over a split: every example once, whatever the batch size and the number of devices."""
 
+import contextlib
 import time
 from typing import Any
 
 import jax
 import ml_collections
-from jax.sharding import Mesh
 
-from cmpe_jax import config as configs
-from cmpe_jax import mesh as meshes
-from cmpe_jax import metrics, models, processes, step
-from cmpe_jax.checkpoint import Checkpoints, check_config
-from cmpe_jax.data import datasets, pipeline
+from cmpe_jax import config as configuration
+from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.runtime import processes
+from cmpe_jax.training.checkpoint import Checkpoints
+from cmpe_jax.training.console import Console
+from cmpe_jax.training.metrics import Late, Means
+from cmpe_jax.training.run import Run, assemble
 
 
 class Evaluator:
-  """Evaluates variables on one split of `config.dataset`; compiles once."""
+  """Evaluates variables on one split of a run's dataset; compiles once. Close it."""
 
-  def __init__(self, config: ml_collections.ConfigDict, model, info: datasets.Dataset, split: str, mesh: Mesh):
+  def __init__(self, run: Run, split: str):
     """Opens the split. Raises `UserError` if the data are missing."""
     self.split = split
-    self._source = pipeline.open_split(config, info, split, mesh)
-    self._batch_size = meshes.eval_batch(mesh, config.eval_batch_size or config.batch_size, self._source.num_examples)
-    self._call = step.compile_eval(step.make_eval(config, model, info), self._source, mesh)
+    self._source = run.open(split)
+    self._batch_size = run.eval_batch(self._source.num_examples)
+    self._call = run.eval_call(self._source.materialize)
 
   def __call__(self, variables: dict[str, Any]) -> dict[str, float]:
     """{'loss', 'accuracy', 'top5', 'count'} over the whole split.
@@ -32,19 +34,32 @@ class Evaluator:
     Raises:
       RuntimeError: not every example was counted once, which is a fault of the input pipeline.
     """
-    total, late = metrics.Means(), metrics.Late()
-    for drawn in self._source.evaluate(self._batch_size):
-      for _, sums in late.put(None, self._call(variables, self._source.resident, drawn)):
-        total.add(sums)
+    total, late = Means(), Late()
+    with contextlib.closing(self._source.evaluate(self._batch_size)) as batches:
+      for drawn in batches:
+        for _, sums in late.put(None, self._call(variables, self._source.resident, drawn)):
+          total.add(sums)
     for _, sums in late.rest():
       total.add(sums)
     if total.count != self._source.num_examples:
       raise RuntimeError(f'{total.count} examples were evaluated, but {self.split} has {self._source.num_examples}.')
     return total.means() | {'count': total.count}
 
+  def close(self) -> None:
+    """Closes the split."""
+    self._source.close()
 
-def run(config: ml_collections.ConfigDict, workdir: str, which: str) -> dict[str, float]:
+
+def evaluate(
+  config: ml_collections.ConfigDict, workdir: str, which: str = 'best', console: Console | None = None
+) -> dict[str, float]:
   """Evaluates the `which` ('best' or 'newest') checkpoint of `workdir` on the test split and prints a table.
+
+  Args:
+    config: of the run; its model has to be the checkpoint's.
+    workdir: where the run wrote.
+    which: the checkpoint.
+    console: where the table goes; default: stdout.
 
   Returns:
     {'eval/accuracy': ..., ...}, and 'eval_ema/...' for the moving averages if the run kept them.
@@ -52,44 +67,25 @@ def run(config: ml_collections.ConfigDict, workdir: str, which: str) -> dict[str
   Raises:
     UserError: no such checkpoint, a checkpoint of another model, missing data.
   """
-  began = time.perf_counter()
-  checkpoints = processes.together('workdir', lambda: Checkpoints(workdir))
-  try:
+  began, console = time.perf_counter(), console or Console()
+  with contextlib.ExitStack() as opened:
+    checkpoints = opened.enter_context(contextlib.closing(processes.together('workdir', lambda: Checkpoints(workdir))))
     chosen = processes.together('checkpoint', lambda: checkpoints.choose(which))
     saved = checkpoints.config(chosen)
-    mesh = meshes.make()
-    evaluator = processes.together('configuration and data', lambda: _open(config, saved, chosen, mesh))
+
+    def open_test() -> tuple[Run, Evaluator]:
+      run = assemble(config)
+      configuration.check_resumed(run.config, saved, chosen, model_only=True)
+      return run, Evaluator(run, 'test')
+
+    run, evaluator = processes.together('configuration and data', open_test)
+    opened.enter_context(contextlib.closing(evaluator))
     processes.check_same({'checkpoint': chosen})
     values: dict[str, float] = {}
     for name, averaged in (('eval', False), ('eval_ema', True)):
       if not averaged or saved.ema_decay:
-        variables = meshes.replicate(jax.device_get(checkpoints.variables(chosen, averaged)), mesh)
+        variables = meshes.replicate(jax.device_get(checkpoints.variables(chosen, averaged)), run.mesh)
         values |= {f'{name}/{key}': value for key, value in evaluator(variables).items()}
     processes.barrier('end')
-  finally:
-    checkpoints.close()
-  metrics.say(metrics.table({
-    'checkpoint': str(checkpoints.directory / str(chosen)),
-    **describe(values),
-    'time': f'{time.perf_counter() - began:.1f} s',
-  }))  # fmt: skip
+  console.tested(values, time.perf_counter() - began, str(checkpoints.directory / str(chosen)))
   return values
-
-
-def _open(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict, chosen: int, mesh: Mesh) -> Evaluator:
-  configs.check(config)
-  config = datasets.resolve(config)
-  check_config(config, saved, chosen, model_only=True)
-  return Evaluator(config, models.build(config.model, config.dtype), datasets.describe(config), 'test', mesh)
-
-
-def describe(values: dict[str, float]) -> dict[str, str]:
-  """Results as rows of a table: {'eval/accuracy': 0.9861} gives {'test accuracy': '98.61%'}."""
-  rows = {}
-  for name, value in values.items():
-    group, _, what = name.partition('/')
-    percent = what in ('accuracy', 'top5')
-    text = f'{value:.2%}' if percent else f'{value:,}' if what == 'count' else f'{value:.4f}'
-    label = {'top5': 'top-5 accuracy', 'count': 'images'}.get(what, what)
-    rows[f'test {label}' + (' (moving averages)' if group == 'eval_ema' else '')] = text
-  return rows

@@ -1,14 +1,16 @@
 """`load_model`: a trained network in one line, for notebooks and tools."""
 
+import contextlib
 from typing import Any
 
 import ml_collections
 
-from cmpe_jax import checkpoint as checkpoints_
-from cmpe_jax import models
+from cmpe_jax.models import builder
+from cmpe_jax.models.resnet import ResNet
+from cmpe_jax.training.checkpoint import Checkpoints
 
 
-def load_model(workdir: str, checkpoint: str = 'best') -> tuple[Any, dict[str, Any], ml_collections.ConfigDict]:
+def load_model(workdir: str, checkpoint: str = 'best') -> tuple[ResNet, dict[str, Any], ml_collections.ConfigDict]:
   """The network of a training run: `model, variables, config = load_model('runs/digits')`.
 
   Args:
@@ -23,11 +25,9 @@ def load_model(workdir: str, checkpoint: str = 'best') -> tuple[Any, dict[str, A
   Raises:
     UserError: no complete checkpoint there.
   """
-  found = checkpoints_.Checkpoints(workdir)
-  try:
+  with contextlib.closing(Checkpoints(workdir)) as found:
     step = found.choose(checkpoint)
     config = found.config(step)
-    config.model.scan_blocks = False  # the same network; what looks into its blocks needs them one by one
-    return models.build(config.model, dtype=config.dtype), found.variables(step, averaged=config.ema_decay > 0), config
-  finally:
-    found.close()
+    unrolled = config.model.copy_and_resolve_references()
+    unrolled.scan_blocks = False  # the same network; what looks into its blocks needs them one by one
+    return builder.build(unrolled, dtype=config.dtype), found.variables(step, averaged=config.ema_decay > 0), config

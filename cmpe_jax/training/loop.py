@@ -2,134 +2,85 @@
 
 import contextlib
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 
-from cmpe_jax import config as configs
-from cmpe_jax import events, metrics, models, processes, step, warm_start
-from cmpe_jax import mesh as meshes
-from cmpe_jax import optimizer as optimizers
-from cmpe_jax import state as states
-from cmpe_jax.checkpoint import Checkpoints, check_config
-from cmpe_jax.data import datasets, pipeline
+from cmpe_jax.data.source import Source
 from cmpe_jax.errors import Interrupted, UserError
-from cmpe_jax.evaluate import Evaluator, describe
-from cmpe_jax.processes import Stop
-from cmpe_jax.profiler import Profiler
-from cmpe_jax.state import TrainState
+from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.runtime.profiler import Profiler
+from cmpe_jax.runtime.signals import Stop
+from cmpe_jax.training.checkpoint import Checkpoints
+from cmpe_jax.training.clock import Clock
+from cmpe_jax.training.console import Console
+from cmpe_jax.training.evaluate import Evaluator
+from cmpe_jax.training.metrics import Late, Means
+from cmpe_jax.training.run import Run
+from cmpe_jax.training.schedule import CHECKPOINT, EVALUATE, LOG
+from cmpe_jax.training.state import TrainState
+from cmpe_jax.training.writer import Writer
 
 
 class Trainer:
-  """Everything that one run needs, opened before anything is compiled, so that wrong inputs show at once."""
+  """Takes the steps of a run from `start` to its end. All that it works with is opened, and closed, by its caller."""
 
-  def __init__(self, config: ml_collections.ConfigDict, workdir: str, profile: tuple[int, int] | None = None):
-    """Reads configuration and data. `profile`: first and last step to trace.
+  def __init__(
+    self,
+    run: Run,
+    source: Source,
+    evaluator: Evaluator,
+    checkpoints: Checkpoints,
+    writer: Writer,
+    console: Console,
+    profiler: Profiler,
+    stop: Stop,
+    start: int,
+  ):
+    self._run, self._schedule, self._source, self._evaluator = run, run.schedule, source, evaluator
+    self._checkpoints, self._writer, self._console = checkpoints, writer, console
+    self._profiler, self._stop = profiler, stop
+    self._start = self._logged = start
+    self._call, self._compiled = run.train_call(source.materialize), set[int]()
+    self._clock, self._late, self._means = Clock(), Late(), Means()
+
+  def train(self, state: TrainState) -> TrainState:
+    """The state after the last step, from the one before step `start`.
 
     Raises:
-      UserError: anything in the configuration or the data that cannot work.
+      UserError: a loss or gradient that is not finite.
+      Interrupted: stopped by a signal, and saved.
     """
-    configs.check(config)
-    self.config = config = datasets.resolve(config)
-    self.workdir, self.profile = workdir, profile
-    self.mesh, self.info = meshes.make(), datasets.describe(config)
-    meshes.check_batch(self.mesh, config.batch_size, config.accumulate_steps)
-    self.model = models.of_run(config)
-    self.source = pipeline.open_split(config, self.info, 'train', self.mesh)
-    self.plan = events.plan(config, self.source.num_examples)
-    self.rate = optimizers.schedule(config, self.plan.total)
-    self.optimizer = optimizers.make(config, self.rate)
-    self.evaluator = self._evaluator('validation' if config.validation else 'test')
-    train_step = step.make_train(config, self.model, self.info, self.optimizer, self.rate)
-    self.call = step.compile_train(train_step, self.source, self.mesh)
-    self.compiled: set[int] = set()
-    self.clock, self.late, self.means = metrics.Clock(), metrics.Late(), metrics.Means()
-    self.logged = 0
-
-  def open(self) -> None:
-    """Opens the workdir for writing. Several processes check that they see the same one, data and configuration."""
-    scored = self.config.validation > 0
-    self.checkpoints = Checkpoints(self.workdir, self.config.keep_checkpoints, scored)
-    if jax.process_count() > 1:
-      processes.check_same(
-        {
-          **{f'config.{key}': value for key, value in configs.flatten(self.config).items() if key != 'data_dir'},
-          'workdir': processes.workdir_mark(self.workdir),
-          'training split': processes.data_mark(self.source),
-        }
-      )
-
-  def _evaluator(self, split: str) -> Evaluator:
-    return Evaluator(self.config, self.model, self.info, split, self.mesh)
-
-  def start(self) -> tuple[TrainState, int]:
-    """The newest checkpoint's state, or the initial one; and its step."""
-    newest = max(self.checkpoints.steps(), default=None)
-    if newest is not None:
-      check_config(self.config, self.checkpoints.config(newest), newest)
-    variables = models.init(self.model, step.key(self.config.seed, step.INIT, 0), self.info.image_size)
-    metrics.say(self._heading(variables['params']))
-    if newest is None and self.config.init_from:
-      variables = processes.together('init_from', lambda: warm_start.load(self.config, variables))
-    placed = meshes.replicate(variables, self.mesh)
-    state = meshes.replicate(states.create(placed, self.optimizer, self.config.ema_decay > 0), self.mesh)
-    if newest is not None:
-      state = self.checkpoints.restore(newest, state)
-      metrics.say(f'going on from the checkpoint at step {newest}')
-    self.writer = metrics.Writer(self.workdir, newest or 0)
-    return state, newest or 0
-
-  def _heading(self, params: Any) -> str:
-    config = self.config
-    chosen = (
-      'by accuracy on the validation part' if config.validation else 'the newest (validation=0: nothing held out)'
-    )
-    devices = f'{self.mesh.devices.size} x {self.mesh.devices.flat[0].device_kind}'
-    if jax.process_count() > 1:
-      devices += f' of {jax.process_count()} processes'
-    rows = {
-      'dataset': f'{config.dataset}: {self.source.num_examples:,} images to train on, {self.info.num_classes} classes',
-      'network': f'{config.model.backbone} {config.model.depth}, gate {config.model.gate}, {states.count(params):,} parameters',
-      'steps': f'{self.plan.total:,} of {config.batch_size} images ({config.epochs:g} epochs)',
-      'devices': devices,
-      'best checkpoint': chosen,
-    }
-    return metrics.table(rows) + '\n\n' + optimizers.table(config, params) + '\n'
-
-  def loop(self, state: TrainState, start: int, stop: Stop) -> TrainState:
-    """Trains from step `start` to the end of the plan."""
-    self.logged = start
-    self.clock = metrics.Clock()
-    drawn = self.source.train(self.plan.calls(start))
-    with contextlib.closing(drawn), Profiler(self.workdir, self.profile) as profiler:
-      for first, count in self.plan.calls(start):
+    calls = list(self._schedule.calls(self._start))
+    with contextlib.closing(self._source.train(calls)) as drawn:
+      for first, count in calls:
         began = time.perf_counter()
         batch = next(drawn)
-        self.clock.waited(time.perf_counter() - began)
-        profiler.before(first, count)
+        self._clock.waited(time.perf_counter() - began)
+        self._profiler.before(first, count)
         state, sums = self._dispatch(state, batch, count)
-        self._read(self.late.put(first, sums))
-        if profiler.after(first + count):
+        self._read(self._late.put(first, sums))
+        if self._profiler.after(first + count):
           jax.block_until_ready(state)
-          profiler.end()
-        self._events(first + count, state, stop())
+          self._profiler.end()
+        self._events(first + count, state, self._stop())
     return state
 
   def _dispatch(self, state: TrainState, batch: Any, count: int) -> tuple[TrainState, Any]:
     """Hands a call to the device. The first one of each size compiles, before it returns."""
-    began, new = time.perf_counter(), count not in self.compiled
+    began, new = time.perf_counter(), count not in self._compiled
     if new:
-      metrics.say('compiling ...')
-    result = self.call(state, self.source.resident, batch)
+      self._console.say('compiling ...')
+    result = self._call(state, self._source.resident, batch)
     if new:
-      self.compiled.add(count)
-      self.clock.paused(time.perf_counter() - began, compiling=True)
+      self._compiled.add(count)
+      self._clock.paused(time.perf_counter() - began, compiling=True)
     return result
 
-  def _read(self, results) -> None:
-    """Takes finished calls' metrics: checks them, adds them up, logs where the plan says so."""
+  def _read(self, results: Iterable[tuple[int, Any]]) -> None:
+    """Takes finished calls' metrics: checks them, adds them up, logs where the schedule says so."""
     for first, host in results:
       rates = host.pop('learning_rate')
       finite = host.pop('finite')
@@ -137,108 +88,55 @@ class Trainer:
         done = first + i + 1
         if not finite[i]:
           raise UserError(self._diverged(done))
-        self.means.add(jax.tree.map(lambda x, i=i: x[i], host))
-        if events.LOG in self.plan.at(done):
+        self._means.add(jax.tree.map(lambda x, i=i: x[i], host))
+        if LOG in self._schedule.at(done):
           self._log(done, float(rates[i]))
 
   def _log(self, done: int, rate: float) -> None:
-    values = {f'train/{name}': value for name, value in self.means.means().items()}
-    values |= {'train/learning_rate': rate} | self.clock.lap(done - self.logged, self.config.batch_size)
-    self.means, self.logged = metrics.Means(), done
-    self.writer.write(done, values)
-    metrics.say(metrics.progress(
-      done, self.plan.total, self.plan.epoch(done), values, self.clock.left(self.plan.total - done)
-    ))  # fmt: skip
+    values = {f'train/{name}': value for name, value in self._means.means().items()}
+    values |= {'train/learning_rate': rate}
+    values |= self._clock.lap(done - self._logged, self._schedule.batch_size)
+    self._means, self._logged = Means(), done
+    self._writer.write(done, values)
+    total = self._schedule.total
+    self._console.logged(done, total, self._schedule.epoch(done), values, self._clock.left(total - done))
 
   def _diverged(self, done: int) -> str:
     """The message for a step whose loss or gradient is not finite, with its examples."""
-    (drawn,) = self.source.train([(done - 1, 1)])
+    (drawn,) = self._source.train([(done - 1, 1)])
     find = jax.jit(
-      lambda resident, drawn: self.source.materialize(resident, jax.tree.map(lambda x: x[0], drawn))['index'],
-      out_shardings=meshes.replicated(self.mesh),
+      lambda resident, drawn: self._source.materialize(resident, jax.tree.map(lambda x: x[0], drawn))['index'],
+      out_shardings=meshes.replicated(self._run.mesh),
     )
-    rows = np.asarray(find(self.source.resident, drawn))
+    rows = np.asarray(find(self._source.resident, drawn))
     return (
       f'the loss or its gradient is not finite at step {done}; this batch holds the training examples '
-      f'{sorted(set(rows.tolist()))}. Lower learning_rate={self.config.learning_rate:g} or set grad_clip_norm; '
-      f'checkpoints up to step {max(self.checkpoints.steps(), default=0)} are kept.'
+      f'{sorted(set(rows.tolist()))}. Lower learning_rate={self._run.config.learning_rate:g} or set grad_clip_norm; '
+      f'checkpoints up to step {max(self._checkpoints.steps(), default=0)} are kept.'
     )
 
   def _events(self, done: int, state: TrainState, stopped: bool) -> None:
-    """Evaluates and saves where the plan says so. Before that, all earlier losses must have been finite."""
-    due = self.plan.at(done)
-    if not (stopped or due & {events.EVALUATE, events.CHECKPOINT}):
+    """Evaluates and saves where the schedule says so. Before that, all earlier losses must have been finite."""
+    due, total = self._schedule.at(done), self._schedule.total
+    if not (stopped or due & {EVALUATE, CHECKPOINT}):
       return
-    self._read(self.late.rest())
+    self._read(self._late.rest())
     began = time.perf_counter()
-    score = self._evaluate(done, state) if events.EVALUATE in due else None
-    if events.CHECKPOINT in due or stopped:
-      self.checkpoints.save(state, self.config, score if self.config.validation else None)
-    self.clock.paused(time.perf_counter() - began)
-    if stopped and done < self.plan.total:
-      self.checkpoints.wait()
-      raise Interrupted(f'stopped and saved at step {done} of {self.plan.total}: the same command goes on from there.')
+    score = self._evaluate(done, state) if EVALUATE in due else None
+    if CHECKPOINT in due or stopped:
+      self._checkpoints.save(state, self._run.config, score if self._schedule.select else None)
+    self._clock.paused(time.perf_counter() - began)
+    if stopped and done < total:
+      self._checkpoints.wait()
+      raise Interrupted(f'stopped and saved at step {done} of {total}: the same command goes on from there.')
 
   def _evaluate(self, done: int, state: TrainState) -> float:
     """Writes eval/... (and eval_ema/...); returns the accuracy that chooses the best checkpoint."""
-    values = {f'eval/{name}': value for name, value in self.evaluator(state.variables).items()}
+    values = {f'eval/{name}': value for name, value in self._evaluator(state.variables).items()}
     score = values['eval/accuracy']
-    if self.config.ema_decay:
-      values |= {f'eval_ema/{name}': value for name, value in self.evaluator(state.ema).items()}
+    if state.ema:
+      values |= {f'eval_ema/{name}': value for name, value in self._evaluator(state.ema).items()}
       score = values['eval_ema/accuracy']
-    self.writer.write(done, values)
-    metrics.say(metrics.evaluated(done, self.plan.total, self.evaluator.split, values))
+    self._writer.write(done, values)
+    self._console.evaluated(done, self._schedule.total, self._evaluator.split, values)
     return score
-
-  def results(self, done: int) -> dict[str, float]:
-    """The figures on the test split of the run that ended with step `done`, from metrics.jsonl where they are written.
-
-    Without a validation part they are the last evaluation's; else the best checkpoint's, under test/....
-    """
-    prefix = 'test/' if self.config.validation else 'eval'
-    values = self.writer.find(done, prefix)
-    if processes.first_says(not values):
-      chosen = self.checkpoints.choose('best')
-      averaged = self.config.ema_decay > 0
-      variables = meshes.replicate(jax.device_get(self.checkpoints.variables(chosen, averaged)), self.mesh)
-      evaluator = self._evaluator('test') if self.config.validation else self.evaluator
-      name = 'test' if self.config.validation else 'eval_ema' if averaged else 'eval'
-      values = {f'{name}/{key}': value for key, value in evaluator(variables).items()}
-      self.writer.write(done, values)
-    return values
-
-
-def run(config: ml_collections.ConfigDict, workdir: str, profile: tuple[int, int] | None = None) -> dict[str, float]:
-  """Trains `config` in `workdir`, from its newest checkpoint if it has one, and prints a table of the results.
-
-  Returns:
-    The figures on the test split: {'eval/accuracy': ..., ...}.
-
-  Raises:
-    UserError: a wrong input, or a loss that is not finite.
-    Interrupted: SIGTERM or SIGINT; the state is saved, the same call goes on.
-  """
-  began = time.perf_counter()
-  with Stop() as stop:
-    trainer = processes.together('configuration and data', lambda: Trainer(config, workdir, profile))
-    trainer.open()
-    try:
-      state, start = trainer.start()
-      if start >= trainer.plan.total:
-        metrics.say(f'nothing left to do: step {start} of {trainer.plan.total} is done (raise epochs to train on).')
-      else:
-        trainer.loop(state, start, stop)
-      trainer.checkpoints.wait()
-      values = trainer.results(max(start, trainer.plan.total))
-      trainer.writer.close()
-      chosen = trainer.checkpoints.choose('best')
-      processes.barrier('end')
-    finally:
-      trainer.checkpoints.close()
-  metrics.say('\n' + metrics.table(describe(values) | {
-    'time': f'{time.perf_counter() - began:.0f} s',
-    'checkpoint': str(trainer.checkpoints.directory / str(chosen)),
-    'curves': f'tensorboard --logdir {workdir}/{metrics.CURVES}',
-    'numbers': f'{workdir}/{metrics.FILE}',
-  }))  # fmt: skip
-  return values

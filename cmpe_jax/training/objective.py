@@ -19,7 +19,7 @@ def mix(x: jax.Array, weight: jax.Array) -> jax.Array:
   return weight * x + (1 - weight) * jnp.roll(x, 1, axis=0)
 
 
-def targets(labels: jax.Array, num_classes: int, dtype=jnp.float32) -> jax.Array:
+def targets(labels: jax.Array, num_classes: int, dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
   """int32[B] -> one-hot [B, num_classes]; all zeros where the label is -1."""
   return jax.nn.one_hot(labels, num_classes, dtype=dtype)
 

@@ -7,6 +7,8 @@ import ml_collections
 import optax
 
 from cmpe_jax.errors import UserError
+from cmpe_jax.models import paths
+from cmpe_jax.runtime.printing import aligned
 
 
 def peak_rate(config: ml_collections.ConfigDict) -> float:
@@ -15,7 +17,7 @@ def peak_rate(config: ml_collections.ConfigDict) -> float:
   return config.learning_rate * (config.batch_size / reference if reference else 1.0)
 
 
-def schedule(config: ml_collections.ConfigDict, total_steps: int) -> optax.Schedule:
+def learning_rate(config: ml_collections.ConfigDict, total_steps: int) -> optax.Schedule:
   """Learning rate as a function of the number of steps done.
 
   Linear warm-up from 0 over `warmup_epochs`, then 'constant', 'cosine' (to 0 at the end) or 'step' (times
@@ -77,8 +79,7 @@ def decay_mask(params: Any, which: str) -> Any:
 
 def frozen_mask(params: Any, stages: int) -> Any:
   """A pytree of bools: the parameters of the stem and of the first `stages` stages; with 0 none."""
-  names = ('stem', 'input_bn', *(f'stage{number}_' for number in range(1, stages + 1))) if stages else ()
-  return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key.startswith(names) if names else False, params)
+  return jax.tree_util.tree_map_with_path(lambda path, _: paths.is_frozen(path[0].key, stages), params)
 
 
 def make(config: ml_collections.ConfigDict, rate: optax.Schedule) -> optax.GradientTransformation:
@@ -103,8 +104,8 @@ def table(config: ml_collections.ConfigDict, params: Any) -> str:
   decays, frozen = decay_mask(params, config.decay_parameters), frozen_mask(params, config.freeze)
   groups = jax.tree.map(lambda d, f: 'frozen' if f else f'{config.weight_decay:g}' if d else 'none', decays, frozen)
   pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(groups), strict=True))
-  lines = [f'{"weight decay":<16}{"tensors":>8}{"parameters":>12}']
+  lines = [['weight decay', 'tensors', 'parameters']]
   for name in (f'{config.weight_decay:g}', 'none', *(['frozen'] if config.freeze else [])):
     sizes = [x.size for x, group in pairs if group == name]
-    lines.append(f'{name:<16}{len(sizes):>8}{sum(sizes):>12,}')
-  return '\n'.join(lines)
+    lines.append([name, f'{len(sizes)}', f'{sum(sizes):,}'])
+  return aligned(lines)

@@ -12,8 +12,8 @@ LOG, EVALUATE, CHECKPOINT = 'log', 'evaluate', 'checkpoint'
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-  """The run as a list of steps. Step t is the t-th (from 1), after which t steps are done.
+class Schedule:
+  """The events of a run. Step t is the t-th (from 1), after which t steps are done.
 
   Attributes:
     examples: in the training split.
@@ -61,8 +61,8 @@ class Plan:
       step += count
 
 
-def plan(config: ml_collections.ConfigDict, examples: int) -> Plan:
-  """The plan of a configuration on a training split with that many examples.
+def of_config(config: ml_collections.ConfigDict, examples: int) -> Schedule:
+  """The schedule of a configuration on a training split with that many examples.
 
   The last epoch is rounded up to a whole step.
 
@@ -76,4 +76,4 @@ def plan(config: ml_collections.ConfigDict, examples: int) -> Plan:
     CHECKPOINT: config.checkpoint_every_steps,
   }
   total = math.ceil(config.epochs * examples / config.batch_size - 1e-6)
-  return Plan(examples, config.batch_size, total, every, config.steps_per_call, select=config.validation > 0)
+  return Schedule(examples, config.batch_size, total, every, config.steps_per_call, select=config.validation > 0)

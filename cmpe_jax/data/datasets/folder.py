@@ -1,15 +1,21 @@
 """`folder:PATH`: class sub-folders of images, read where they lie."""
 
+import concurrent.futures
 import dataclasses
 import os
 import pathlib
 
+import ml_collections
 import numpy as np
 from PIL import Image
 
+from cmpe_jax.data import image
+from cmpe_jax.data.datasets.dataset import Dataset, fits
+from cmpe_jax.data.source import Arrays
 from cmpe_jax.errors import UserError
 
 TEST_PART = 0.2  # of each class, when the folder has no test sub-folder
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +47,66 @@ class Files:
   def take(self, rows: np.ndarray) -> 'Files':
     """The examples at `rows`."""
     return Files([self.paths[row] for row in rows], self.labels[rows])
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassFolder:
+  """A folder with a sub-folder of images for each class.
+
+  Attributes:
+    path: of the folder.
+    split_seed: which images are the test part, if the folder has no test sub-folder.
+  """
+
+  path: str
+  split_seed: int
+
+  def describe(self, config: ml_collections.ConfigDict) -> Dataset:
+    """The dataset as a configuration asks for it; scans the folder, once.
+
+    Images are resized to 32x32 unless `image_size` is set; above 64 they get random-resized crops.
+
+    Raises:
+      UserError: see `scan`.
+    """
+    listing = scan(pathlib.Path(self.path), self.split_seed)
+    image_size = config.image_size or 32
+    augmentation = config.augmentation or ('crop_flip' if image_size <= 64 else 'random_resized')
+    counts = {split: len(files) for split, files in listing.splits.items()}
+    return Dataset(
+      name=config.dataset,
+      image_size=image_size,
+      mean=MEAN,
+      std=STD,
+      class_names=listing.class_names,
+      augmentation=augmentation,
+      counts=counts,
+      is_resident=fits(config.resident_megabytes, sum(counts.values()), image_size, augmentation),
+      content=Content(listing, image_size),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+  """The images of a scanned folder."""
+
+  listing: Listing
+  image_size: int
+
+  def examples(self, stored: str) -> Files:
+    """The files."""
+    return self.listing.splits[stored]
+
+  def arrays(self, stored: str) -> Arrays:
+    """All images resized, and their labels. Raises `UserError`: one cannot be read."""
+    files = self.examples(stored)
+
+    def one(position: int) -> np.ndarray:
+      data, _, name = files.read(position)
+      return image.resize(image.decode(data, name), self.image_size)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+      return np.stack(list(pool.map(one, range(len(files))))), files.labels
 
 
 def scan(root: pathlib.Path, split_seed: int) -> Listing:

@@ -1,30 +1,34 @@
-"""Which datasets there are: classes, image size, normalisation and augmentation by name."""
+"""Datasets that TFDS knows: their published facts, how each is prepared, and how its splits are opened."""
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import ml_collections
+import numpy as np
+import tensorflow_datasets as tfds
 
-from cmpe_jax.data import digits, folder, prepared
+from cmpe_jax.data import records
+from cmpe_jax.data.datasets.dataset import Dataset, fits
+from cmpe_jax.data.preparation import archives
+from cmpe_jax.data.preparation.install import Request
+from cmpe_jax.data.source import Arrays
 from cmpe_jax.errors import UserError
-
-FOLDER_PREFIX = 'folder:'
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)
-class Dataset:
-  """What the program needs to know of a dataset before it reads an image.
+class TfdsDataset:
+  """A dataset by its name in TFDS. One entry of `datasets.DATASETS` is all that a new one needs.
 
   Attributes:
-    name: the value of `config.dataset`.
-    num_classes: number of labels; they are 0 .. num_classes - 1.
-    image_size: side of the square images that the net sees, in pixels.
+    name: in TFDS, and in `config.dataset`.
+    num_classes: number of labels.
+    image_size: side of its square images, or of the crops that a net usually sees, in pixels.
     mean, std: per channel, on the scale 0..1.
-    class_names: one per label.
-    augmentation: 'none', 'crop' (pad and crop), 'crop_flip' (and mirror), 'random_resized' (crop of random area
-      and ratio, and mirror; made on the host).
-    resident: whether the decoded dataset lies on the device as a whole.
+    augmentation: see `Dataset`; 'random_resized' for datasets of photos, which are read as files.
+    counts: examples of each TFDS split that has labels, for the check after a preparation.
+    test_split: the TFDS split that is the test.
+    stores_smaller: whether its images may be stored smaller (`stored_side`).
   """
 
   name: str
@@ -32,121 +36,128 @@ class Dataset:
   image_size: int
   mean: tuple[float, float, float]
   std: tuple[float, float, float]
-  class_names: tuple[str, ...]
-  augmentation: str
-  resident: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Known:
-  """The constants of a named dataset. `counts` are examples per TFDS split, for the check after a preparation.
-
-  Digits and house numbers are not mirrored. SVHN is only divided by 255 (as in the Wide ResNet paper).
-  """
-
-  num_classes: int
-  image_size: int
-  mean: tuple[float, float, float]
-  std: tuple[float, float, float]
   augmentation: str
   counts: dict[str, int]
   test_split: str = 'test'
+  stores_smaller: bool = False
 
+  @property
+  def is_large(self) -> bool:
+    """Whether its images are files of any size."""
+    return self.augmentation == 'random_resized'
 
-KNOWN = {
-  'digits': Known(10, digits.IMAGE_SIZE, (0.305,) * 3, (0.376,) * 3, 'crop', digits.COUNTS),
-  'cifar10': Known(
-    10, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), 'crop_flip', {'train': 50_000, 'test': 10_000}
-  ),
-  'cifar100': Known(
-    100, 32, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), 'crop_flip', {'train': 50_000, 'test': 10_000}
-  ),
-  'svhn_cropped': Known(
-    10, 32, (0.0,) * 3, (1.0,) * 3, 'none', {'train': 73_257, 'test': 26_032, 'extra': 531_131}
-  ),
-  'imagenet2012': Known(
-    1000, 224, _IMAGENET_MEAN, _IMAGENET_STD, 'random_resized', {'train': 1_281_167, 'validation': 50_000}, 'validation'
-  ),
-}  # fmt: skip
-
-
-def describe(config: ml_collections.ConfigDict) -> Dataset:
-  """The dataset that `config.dataset` names. Reads a folder's listing, but no image and no prepared dataset.
-
-  Raises:
-    UserError: unknown name, an image size that the dataset does not have, a folder without two classes.
-  """
-  if config.dataset.startswith(FOLDER_PREFIX):
-    return _describe_folder(config)
-  if config.dataset not in KNOWN:
-    names = ', '.join(repr(name) for name in KNOWN)
-    raise UserError(f"dataset={config.dataset!r} is not known. Choose one of: {names}, or 'folder:PATH'.")
-  known = KNOWN[config.dataset]
-  large = known.augmentation == 'random_resized'
-  if not large and config.image_size not in (0, known.image_size):
-    raise UserError(
-      f'image_size={config.image_size} does not fit dataset={config.dataset!r}, whose images are '
-      f'{known.image_size}x{known.image_size}. Set image_size=0.'
+  def describe(self, config: ml_collections.ConfigDict) -> Dataset:
+    """The dataset as a configuration asks for it. Raises `UserError`: an image size that it does not have."""
+    if not self.is_large and config.image_size not in (0, self.image_size):
+      raise UserError(
+        f'image_size={config.image_size} does not fit dataset={self.name!r}, whose images are '
+        f'{self.image_size}x{self.image_size}. Set image_size=0.'
+      )
+    if config.stored_side and not self.stores_smaller:
+      raise UserError(f'stored_side={config.stored_side} is for imagenet2012, not for {self.name!r}. Set it to 0.')
+    root = records.data_dir(config.data_dir)
+    image_size, augmentation = config.image_size or self.image_size, config.augmentation or self.augmentation
+    splits = {split: self.splits(split, config.svhn_extra) for split in ('train', 'test')}
+    resident = not self.is_large and fits(
+      config.resident_megabytes, sum(self.counts.values()), image_size, augmentation
     )
-  if config.stored_side and config.dataset != 'imagenet2012':
-    raise UserError(f'stored_side={config.stored_side} is for imagenet2012, not for {config.dataset!r}. Set it to 0.')
-  image_size = config.image_size or known.image_size
-  augmentation = config.augmentation or known.augmentation
-  return Dataset(
-    name=config.dataset,
-    num_classes=known.num_classes,
-    image_size=image_size,
-    mean=known.mean,
-    std=known.std,
-    class_names=prepared.class_names(config.dataset, prepared.data_dir(config.data_dir)),
-    augmentation=augmentation,
-    resident=not large and _fits(config, sum(known.counts.values()), image_size, augmentation),
-  )
-
-
-def stored_splits(config: ml_collections.ConfigDict, split: str) -> tuple[str, ...]:
-  """The TFDS splits that make up 'train' or 'test'."""
-  if split == 'test':
-    return (KNOWN[config.dataset].test_split,)
-  return ('train', 'extra') if config.dataset == 'svhn_cropped' and config.svhn_extra else ('train',)
-
-
-def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """A copy of the config with the dataset's `image_size` and `model.num_classes` filled in.
-
-  Raises:
-    UserError: as `describe`, and if `model.num_classes` is given but differs from the dataset's.
-  """
-  info = describe(config)
-  if config.model.num_classes not in (0, info.num_classes):
-    raise UserError(
-      f'model.num_classes={config.model.num_classes}, but dataset={config.dataset!r} has {info.num_classes} classes. '
-      'Set model.num_classes=0.'
+    return Dataset(
+      name=self.name,
+      image_size=image_size,
+      mean=self.mean,
+      std=self.std,
+      class_names=self.class_names(root),
+      augmentation=augmentation,
+      counts={split: sum(self.counts[part] for part in parts) for split, parts in splits.items()},
+      is_resident=resident,
+      content=Content(self, root, config.stored_side, splits),
     )
-  resolved = ml_collections.ConfigDict(config.to_dict())
-  resolved.image_size = info.image_size
-  resolved.model.num_classes = info.num_classes
-  return resolved
+
+  def class_names(self, root: pathlib.Path) -> tuple[str, ...]:
+    """The names of the labels. CIFAR's come with its archive: until it is prepared they are numbers."""
+    directory = records.find(self.name, root)
+    builder = tfds.builder_from_directory(directory) if directory else tfds.builder(self.name)
+    return tuple(builder.info.features['label'].names)
+
+  def splits(self, split: str, with_extra: bool) -> tuple[str, ...]:
+    """The TFDS splits that make up 'train' or 'test'."""
+    del with_extra
+    return (self.test_split,) if split == 'test' else ('train',)
+
+  def stored_name(self, shorter_side: int) -> str:
+    """The name under which it is stored: its own, or `name_256` for images made smaller at preparation."""
+    return f'{self.name}_{shorter_side}' if shorter_side else self.name
+
+  def missing(self, have: set[str], request: Request) -> set[str]:
+    """The splits that a preparation should have made and has not."""
+    del request
+    return set(self.counts) - have
+
+  def builder(self, request: Request) -> Any:
+    """TFDS's builder class for what is asked for."""
+    made = tfds.builder_cls(self.name)
+    return archives.shrunk(made, request.shorter_side) if request.shorter_side else made
+
+  def write(self, staging: pathlib.Path, root: pathlib.Path, request: Request) -> None:
+    """Writes it into the data_dir `staging`. Raises `UserError`: no TensorFlow; missing or damaged archives."""
+    archives.build(self.builder(request), staging, root, request.folder, request.partial)
+
+  def unprepared(self, root: pathlib.Path, shorter_side: int) -> pathlib.Path:
+    """What happens when it is to be read and is not there: raises `UserError` with the command that prepares it."""
+    option = '' if root == records.data_dir('') else f' --data_dir={root}'
+    option += f' --shorter_side={shorter_side}' if shorter_side else ''
+    raise UserError(
+      f'dataset={self.name!r} is not prepared in {str(root)!r}. '
+      f'Run: python -m cmpe_jax.data.prepare --dataset={self.name}{option}'
+    )
 
 
-def _describe_folder(config: ml_collections.ConfigDict) -> Dataset:
-  """A folder's images are resized to 32x32 unless `image_size` is set; above 64 they get random-resized crops."""
-  listing = folder.scan(pathlib.Path(config.dataset.removeprefix(FOLDER_PREFIX)), config.split_seed)
-  image_size = config.image_size or 32
-  augmentation = config.augmentation or ('crop_flip' if image_size <= 64 else 'random_resized')
-  count = sum(len(files) for files in listing.splits.values())
-  return Dataset(
-    name=config.dataset,
-    num_classes=len(listing.class_names),
-    image_size=image_size,
-    mean=_IMAGENET_MEAN,
-    std=_IMAGENET_STD,
-    class_names=listing.class_names,
-    augmentation=augmentation,
-    resident=_fits(config, count, image_size, augmentation),
-  )
+class Svhn(TfdsDataset):
+  """House numbers: the additional training images are part of the training split unless a configuration leaves them out."""
+
+  def splits(self, split: str, with_extra: bool) -> tuple[str, ...]:
+    """'train' is train + extra, or train alone."""
+    own = super().splits(split, with_extra)
+    return (*own, 'extra') if split == 'train' and with_extra else own
+
+  def missing(self, have: set[str], request: Request) -> set[str]:
+    """'extra' counts as missing only if it was asked for."""
+    return super().missing(have, request) - (set() if request.extra else {'extra'})
+
+  def builder(self, request: Request) -> Any:
+    """TFDS's builder, which insists on the additional images, or a variant of it that does not."""
+    made = super().builder(request)
+    return made if request.extra else archives.without_extra(made)
 
 
-def _fits(config: ml_collections.ConfigDict, count: int, image_size: int, augmentation: str) -> bool:
-  """Random-resized crops are cut from the original files, so such a dataset is never resident."""
-  return augmentation != 'random_resized' and count * image_size**2 * 3 <= config.resident_megabytes * 2**20
+@dataclasses.dataclass(frozen=True)
+class Content:
+  """The images of a prepared dataset.
+
+  Attributes:
+    dataset: which.
+    root: the data_dir.
+    shorter_side: of the stored images; 0: originals.
+    splits: the TFDS splits of 'train' and 'test'.
+  """
+
+  dataset: TfdsDataset
+  root: pathlib.Path
+  shorter_side: int
+  splits: dict[str, tuple[str, ...]]
+
+  def examples(self, stored: str) -> records.Records:
+    """Encoded images."""
+    return records.Records(self._directory(), self.splits[stored])
+
+  def arrays(self, stored: str) -> Arrays:
+    """Decoded images, at the size that they have."""
+    directory = self._directory()
+    parts = [records.arrays(directory, name) for name in self.splits[stored]]
+    if len(parts) == 1:
+      return parts[0]
+    return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
+
+  def _directory(self) -> pathlib.Path:
+    found = records.find(self.dataset.stored_name(self.shorter_side), self.root)
+    return found or self.dataset.unprepared(self.root, self.shorter_side)

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums, resource
 
-from cmpe_jax.data import rewrite
+from cmpe_jax.data.preparation import rewrite
 from cmpe_jax.errors import UserError
 
 Builder = Any  # a subclass of tfds.core.DatasetBuilder

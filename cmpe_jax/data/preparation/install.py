@@ -1,6 +1,7 @@
 """Makes a prepared dataset and puts it in its place in one step: what was interrupted never looks finished."""
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import io
@@ -8,116 +9,116 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-from cmpe_jax.data import archives, datasets, digits, image, prepared, rewrite
+from cmpe_jax.data import image, records
+from cmpe_jax.data.preparation import rewrite
 from cmpe_jax.errors import UserError
 
 PROBES = 256  # images of a large split that are decoded in the check
 
 
-def prepare(
-  name: str,
-  root: pathlib.Path,
-  folder: pathlib.Path | None = None,
-  adopt: pathlib.Path | None = None,
-  shorter_side: int = 0,
-  extra: bool = True,
-  partial: bool = False,
-) -> pathlib.Path:
-  """Prepares a dataset below `root`, checks it, and returns its directory.
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """How a dataset is to be records.
 
-  Args:
-    name: a key of `datasets.KNOWN`.
-    root: the data_dir.
+  Attributes:
     folder: where the archives lie; None: root/downloads/manual, else they are downloaded.
     adopt: a directory that TFDS prepared before (TFRecord or ArrayRecord), instead of archives.
-    shorter_side: imagenet2012 only: store images made smaller, as dataset `<name>_<shorter_side>`; 0: originals.
+    shorter_side: store images made smaller, as dataset `<name>_<shorter_side>`; 0: originals.
     extra: svhn_cropped only: with its additional training images.
     partial: accept fewer examples than the dataset has, and archives that are not the published ones.
+  """
+
+  folder: pathlib.Path | None = None
+  adopt: pathlib.Path | None = None
+  shorter_side: int = 0
+  extra: bool = True
+  partial: bool = False
+
+
+class Preparable(Protocol):
+  """What must be known of a dataset to prepare it; see `datasets.tfds.TfdsDataset`."""
+
+  @property
+  def name(self) -> str: ...
+  @property
+  def num_classes(self) -> int: ...
+  @property
+  def counts(self) -> dict[str, int]: ...
+  @property
+  def is_large(self) -> bool: ...
+  @property
+  def stores_smaller(self) -> bool: ...
+
+  def stored_name(self, shorter_side: int) -> str:
+    """The name under which it is stored."""
+    ...
+
+  def missing(self, have: set[str], request: Request) -> set[str]:
+    """The splits that should be there and are not."""
+    ...
+
+  def write(self, staging: pathlib.Path, root: pathlib.Path, request: Request) -> None:
+    """Writes it into the data_dir `staging`."""
+    ...
+
+
+def prepare(dataset: Preparable, root: pathlib.Path, request: Request) -> pathlib.Path:
+  """Prepares a dataset below the data_dir `root`, checks it, and returns its directory.
 
   Raises:
-    UserError: wrong name; missing, truncated or damaged archives; no TensorFlow; wrong numbers of examples or labels.
+    UserError: missing, truncated or damaged archives; no TensorFlow; wrong numbers of examples or labels.
   """
-  if name not in datasets.KNOWN:
-    raise UserError(f'dataset={name!r} cannot be prepared. Choose one of: {", ".join(datasets.KNOWN)}.')
-  if shorter_side and name != 'imagenet2012':
-    raise UserError(f'shorter_side={shorter_side} is for imagenet2012; images of {name!r} are small already.')
-  stored = prepared.stored_name(name, shorter_side)
+  if request.shorter_side and not dataset.stores_smaller:
+    raise UserError(
+      f'shorter_side={request.shorter_side} is for imagenet2012; images of {dataset.name!r} are small already.'
+    )
+  stored = dataset.stored_name(request.shorter_side)
 
   def build(staging: pathlib.Path) -> None:
-    _builder(name, root, folder, adopt, shorter_side, extra, partial)(staging)
+    if request.adopt:
+      rewrite.build(request.adopt, staging, stored, request.shorter_side)
+    else:
+      dataset.write(staging, root, request)
     (directory,) = staging.joinpath(stored).iterdir()
-    check(directory, name, partial)
+    check(directory, dataset, request.partial)
 
   directory = _install(stored, root, build)
-  missing = set(datasets.KNOWN[name].counts) - set(prepared.counts(directory)) - (set() if extra else {'extra'})
-  if missing and not partial:
+  missing = dataset.missing(set(records.counts(directory)), request)
+  if missing and not request.partial:
     raise UserError(f'{str(directory)!r} was prepared without {sorted(missing)}. Remove it and prepare again.')
   return directory
 
 
-def _builder(
-  name: str,
-  root: pathlib.Path,
-  folder: pathlib.Path | None,
-  adopt: pathlib.Path | None,
-  shorter_side: int,
-  extra: bool,
-  partial: bool,
-) -> Callable[[pathlib.Path], None]:
-  """The function that writes the dataset into the data_dir that it is given."""
-  if adopt:
-    return lambda staging: rewrite.build(adopt, staging, prepared.stored_name(name, shorter_side), shorter_side)
-  if name == 'digits':
-    return _write_digits
-  builder_class = tfds.builder_cls(name)
-  if name == 'svhn_cropped' and not extra:
-    builder_class = archives.without_extra(builder_class)
-  if shorter_side:
-    builder_class = archives.shrunk(builder_class, shorter_side)
-  return lambda staging: archives.build(builder_class, staging, root, folder, partial)
-
-
-def _write_digits(staging: pathlib.Path) -> None:
-  """Silently: this happens by itself, in a second, when somebody trains for the first time."""
-  tfds.disable_progress_bar()
-  try:
-    digits.Digits(data_dir=staging, file_format='array_record').download_and_prepare()
-  finally:
-    tfds.enable_progress_bar()
-
-
-def check(directory: pathlib.Path, name: str, partial: bool) -> None:
+def check(directory: pathlib.Path, dataset: Preparable, partial: bool) -> None:
   """Reads the dataset back. Small ones as a whole, which also keeps the decoded arrays; of large ones a sample.
 
   Raises:
     UserError: another number of examples than the published one, a label out of range, a class without examples, an
       image that cannot be decoded.
   """
-  known = datasets.KNOWN[name]
-  for split, count in prepared.counts(directory).items():
-    if split not in known.counts:
+  name, classes = dataset.name, dataset.num_classes
+  for split, count in records.counts(directory).items():
+    if split not in dataset.counts:
       continue  # ImageNet's test images have no labels
-    expected = known.counts[split]
+    expected = dataset.counts[split]
     if count != expected and not partial:
       raise UserError(
         f'{name}: {count:,} examples in split {split!r} instead of {expected:,}. Are the archives complete? '
         '--partial accepts such a dataset, for trials.'
       )
-    labels = (
-      _sample(directory, split) if known.augmentation == 'random_resized' else prepared.arrays(directory, split)[1]
-    )
-    if not ((labels >= 0) & (labels < known.num_classes)).all():
-      raise UserError(f'{name}: labels of split {split!r} are not all in 0..{known.num_classes - 1}.')
-    if len(labels) == expected and (absent := known.num_classes - len(np.unique(labels))):
+    labels = _sample(directory, split) if dataset.is_large else records.arrays(directory, split)[1]
+    if not ((labels >= 0) & (labels < classes)).all():
+      raise UserError(f'{name}: labels of split {split!r} are not all in 0..{classes - 1}.')
+    if len(labels) == expected and (absent := classes - len(np.unique(labels))):
       raise UserError(f'{name}: {absent} classes have no examples in split {split!r}.')
 
 
 def _sample(directory: pathlib.Path, split: str) -> np.ndarray:
-  source = prepared.open_source(directory, split)
+  source = records.open_source(directory, split)
   labels = []
   for position in np.linspace(0, len(source) - 1, min(PROBES, len(source)), dtype=int):
     example = source[int(position)]
@@ -136,7 +137,7 @@ def _install(name: str, root: pathlib.Path, build: Callable[[pathlib.Path], None
     UserError: `root` cannot be written, or its disk is full.
   """
   with _locked(root, name):
-    if directory := prepared.find(name, root):
+    if directory := records.find(name, root):
       return directory
     staging = root / f'incomplete.{name}'
     shutil.rmtree(staging, ignore_errors=True)

@@ -1,41 +1,53 @@
-"""The gates: from the descriptors of residual and identity to the channel scale.
+"""What all gates share.
 
 Every gate is called as gate(u, v, train) -> s, all [N, C] in at least float32: u = mean_HW(residual),
 v = mean_HW(identity), 0 < s < 1 multiplies the residual. No gate sees a feature map.
 """
 
-from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from cmpe_jax.models import initializers
-from cmpe_jax.models import inner_imaging as imaging
-from cmpe_jax.models.layers import FilterMaps, MapConv
+from cmpe_jax.models.map_filters import FilterMaps, MapConv, filter_maps_fused
 
 Array = jax.Array
 REDUCTION = 16
 
 
 class Gate(nn.Module):
-  """What all gates share.
+  """The base class of gates: layers that several of them have, and what tools ask of one.
 
   Attributes:
     channels: C, of the block's output; h = C/16 squeezed units.
-    base_width: c, of the stage; m = c/16 map filters.
-    filter_maps: `filter_maps_plain` or `filter_maps_exact`.
+    base_width: c, of the stage; m = c/16 map filters. 0: C, as in a basic block.
+    filter_maps: `filter_maps_reference` or `filter_maps_fused`.
     columns: of the folded map.
     use_bias: biases in the dense layers (timm's SE has them, the paper has not).
     group_size: examples a group of the map's batch normalization; 0: the whole batch.
   """
 
   channels: int
-  base_width: int
-  filter_maps: FilterMaps
+  base_width: int = 0
+  filter_maps: FilterMaps = filter_maps_fused
   columns: int = 16
   use_bias: bool = False
   group_size: int = 0
+
+  # What the authors' parameter files call this gate's modules, for `tools.convert gluon`; empty: they have no such gate.
+  authors_names: ClassVar[dict[str, str]] = {}
+
+  @classmethod
+  def check_shape(cls, channels: int, columns: int) -> None:
+    """Raises `UserError` if the gate cannot read descriptors of so many channels, folded into so many columns."""
+
+  @staticmethod
+  def picture(filtered: np.ndarray, columns: int) -> np.ndarray:
+    """The sown `filtered_map`, [N, ...], laid out as the map of `inner_imaging.fold` with so many columns is."""
+    del columns
+    return filtered
 
   @property
   def squeezed(self) -> int:
@@ -45,7 +57,7 @@ class Gate(nn.Module):
   @property
   def filters(self) -> int:
     """m, at least 1."""
-    return max(1, self.base_width // REDUCTION)
+    return max(1, (self.base_width or self.channels) // REDUCTION)
 
   def dense(self, x: Array, features: int, name: str) -> Array:
     """A dense layer [N, in] -> [N, features] in full precision."""
@@ -55,7 +67,8 @@ class Gate(nn.Module):
       dtype=x.dtype,
       param_dtype=x.dtype,
       precision=jax.lax.Precision.HIGHEST,
-      kernel_init=initializers.initializer(initializers.dense_kernel),
+      kernel_init=initializers.dense_kernel,
+      bias_init=initializers.zeros,
       name=name,
     )
     return layer(x)
@@ -77,65 +90,5 @@ class Gate(nn.Module):
     return self.excite(nn.relu(self.dense(filtered.reshape(filtered.shape[0], -1), self.squeezed, 'squeeze')))
 
 
-class SqueezeExcite(Gate):
-  """SE (Hu et al. 2018): s = sigmoid(W2 relu(W1 u)); the identity is not looked at."""
-
-  @nn.compact
-  def __call__(self, u: Array, v: Array, train: bool) -> Array:
-    """[N, C], [N, C] -> [N, C]."""
-    return self.excite(nn.relu(self.dense(u, self.squeezed, 'squeeze')))
-
-
-class DoubleFC(Gate):
-  """CMPE-SE double FC: s = sigmoid(W3 [relu(Wr u); relu(Wi v)])."""
-
-  @nn.compact
-  def __call__(self, u: Array, v: Array, train: bool) -> Array:
-    """[N, C], [N, C] -> [N, C]."""
-    residual = nn.relu(self.dense(u, self.squeezed, 'squeeze_residual'))
-    identity = nn.relu(self.dense(v, self.squeezed, 'squeeze_identity'))
-    return self.excite(jnp.concatenate([residual, identity], axis=-1))
-
-
-class PairView(Gate):
-  """CMPE-SE pair view: filters over the map [N, C, 2] of columns (u, v).
-
-  Attributes:
-    span: 1: filters of one value ("conv 1x1", 2C values go on); 2: filters of a pair ("conv 2x1", C values go on).
-  """
-
-  span: int = 1
-
-  @nn.compact
-  def __call__(self, u: Array, v: Array, train: bool) -> Array:
-    """[N, C], [N, C] -> [N, C]."""
-    return self.gate_from_map(self.read_map(imaging.pair_map(u, v), (1, self.span), train))
-
-
-class FoldedInnerImaging(Gate):
-  """CMPE-SE folded inner imaging: 3x3 filters over the map [N, 2C/L, L] whose rows alternate u and v."""
-
-  @nn.compact
-  def __call__(self, u: Array, v: Array, train: bool) -> Array:
-    """[N, C], [N, C] -> [N, C]."""
-    return self.gate_from_map(self.read_map(imaging.fold(u, v, self.columns), (3, 3), train))
-
-
-def pair_1x1(**kwargs) -> Gate:
-  """`PairView` with filters of one value."""
-  return PairView(span=1, **kwargs)
-
-
-def pair_2x1(**kwargs) -> Gate:
-  """`PairView` with filters of a (residual, identity) pair."""
-  return PairView(span=2, **kwargs)
-
-
-GATES: dict[str, Callable[..., Gate] | None] = {
-  'none': None,
-  'se': SqueezeExcite,
-  'double_fc': DoubleFC,
-  'pair_1x1': pair_1x1,
-  'pair_2x1': pair_2x1,
-  'folded_3x3': FoldedInnerImaging,
-}
+MAP_NAMES = {'map_conv': 'Multi_Map.0', 'map_bn': 'Multi_Map.1', 'squeeze': 'net_SE.1', 'excite': 'net_SE.2'}
+"""`Gate.authors_names` of the gates that read a map."""

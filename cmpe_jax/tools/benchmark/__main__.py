@@ -1,16 +1,16 @@
 """Measures: `python -m cmpe_jax.tools.benchmark step --config=configs/X.py`, or `benchmark input --images=DIR`.
 
-`step` compares the networks of a configuration by gate and form (cmpe_jax/tools/benchmark_step.py), `input` our input
-pipeline with tf.data (cmpe_jax/tools/benchmark_input.py).
+`step` compares the networks of a configuration by gate and form (cmpe_jax/tools/benchmark/step.py), `input` our input
+pipeline with tf.data (cmpe_jax/tools/benchmark/input.py).
 """
 
 import sys
 
 from absl import flags
 
-from cmpe_jax import command
-from cmpe_jax import config as configs
+from cmpe_jax import names
 from cmpe_jax.errors import UserError
+from cmpe_jax.runtime import command
 
 USAGE = (
   'Usage: python -m cmpe_jax.tools.benchmark step --config=configs/X.py, or input --images=DIR; --help after either.'
@@ -21,14 +21,10 @@ def main(argv: list[str]) -> int:
   """The command; returns the exit code."""
   name = argv[1] if len(argv) > 1 else ''
   if name == 'input':
-    from cmpe_jax.tools import benchmark_input
-
-    return command.run(lambda: benchmark_input.main(argv[2:]), argv[:1])
+    return command.run(lambda: measure_input(argv[2:]), argv[:1])
   if name == 'step':
-    from cmpe_jax.tools import benchmark_step
-
     step_flags()
-    return command.run(benchmark_step.main, argv[:1] + argv[2:])
+    return command.run(measure_step, argv[:1] + argv[2:])
   if name in ('--help', '-h'):
     print(__doc__)
     return command.DONE
@@ -39,11 +35,25 @@ def main(argv: list[str]) -> int:
   return command.run(wrong, argv[:1])
 
 
+def measure_input(argv: list[str]) -> None:
+  """`input`."""
+  from cmpe_jax.tools.benchmark import input as benchmark
+
+  benchmark.main(argv)
+
+
+def measure_step() -> None:
+  """`step`."""
+  from cmpe_jax.tools.benchmark import step
+
+  step.main()
+
+
 def step_flags() -> None:
   """Defines the flags of `step`: here, so that --help begins with them."""
   command.config_flag()
-  flags.DEFINE_list('gates', list(configs.GATES), 'Gates to compare.')
-  flags.DEFINE_list('forms', ['plain', 'exact'], 'Forms of each gate.')
+  flags.DEFINE_list('gates', list(names.GATES), 'Gates to compare.')
+  flags.DEFINE_list('forms', list(reversed(names.GATE_FORMS)), 'Forms of each gate.')
   flags.DEFINE_list('modes', ['train', 'infer'], 'train: the whole training step; infer: images to logits.')
   flags.DEFINE_list('orders', None, "pre, post or both: order of activation; default: the configuration's.")
   flags.DEFINE_integer('rounds', 10, 'Rounds in which each program has its turn.', lower_bound=1)

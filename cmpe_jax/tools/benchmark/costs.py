@@ -13,7 +13,8 @@ import jax
 import ml_collections
 
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import benchmark_fusions, benchmark_programs, files
+from cmpe_jax.runtime import files
+from cmpe_jax.tools.benchmark import fusions, programs
 
 FLAGS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')  # what changes a compilation from outside
 
@@ -57,43 +58,43 @@ def read(path: pathlib.Path | None) -> dict[str, dict[str, Any]]:
     raise UserError(f'--json={path} is not a file of this command: name another one, or delete it.') from error
 
 
-def of_cell(
+def of_setting(
   config: ml_collections.ConfigDict,
-  cell: benchmark_programs.Cell,
+  setting: programs.Setting,
   device: jax.Device,
   kept: dict[str, Any] | None,
   say: Callable[[str], None],
-  programs: pathlib.Path | None = None,
+  folder: pathlib.Path | None = None,
 ) -> dict[str, Any]:
-  """The cost of a cell's program on one device: `kept`, if that is of this very program, else compiled now.
+  """The cost of a setting's program on one device: `kept`, if that is of this very program, else compiled now.
 
   Args:
-    config: see `benchmark_programs.program`.
-    cell: which program.
+    config: see `programs.program`.
+    setting: which program.
     device: for which the compiler works.
-    kept: what an earlier call gave for this cell.
+    kept: what an earlier call gave for this setting.
     say: takes a line about what takes long.
-    programs: a folder that gets the optimized program as text.
+    folder: that gets the optimized program as text.
 
   Returns:
     {'program': a hash of the lowered program, the compiler's version and its flags, 'accessed': bytes read and written
     by all operations, 'flops', 'temporary', 'peak' (bytes), 'seconds': that compiling took, 'groups':
-    `benchmark_fusions.groups`}.
+    `fusions.groups`}.
   """
-  lowered = benchmark_programs.program(config, cell, device).lower(device.platform)
+  lowered = programs.program(config, setting, device).lower(device.platform)
   key = _key(lowered.as_text(), device)
   if kept and kept['program'] == key:
     return kept
-  say(f'compiling {cell.name} ...')
+  say(f'compiling {setting.name} ...')
   began = time.perf_counter()
   compiled: Any = lowered.compile()
   seconds = time.perf_counter() - began
   text, cost = compiled.as_text(), compiled.cost_analysis()
-  if programs:
-    programs.mkdir(parents=True, exist_ok=True)
-    (programs / f'{cell.name.replace(" ", "_")}.txt').write_text(text)
+  if folder:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f'{setting.name.replace(" ", "_")}.txt').write_text(text)
   found = {'program': key, 'accessed': cost['bytes accessed'], 'flops': cost['flops']}
-  return found | benchmark_programs.memory(compiled) | {'seconds': seconds, 'groups': benchmark_fusions.groups(text)}
+  return found | programs.memory(compiled) | {'seconds': seconds, 'groups': fusions.groups(text)}
 
 
 def versions(*extra: str) -> dict[str, str]:

@@ -5,14 +5,14 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cmpe_jax.tools import hlo
+from cmpe_jax.models import paths
+from cmpe_jax.tools.shared import hlo
 
 # What moves nothing by itself. The end of a pair of start and done moved what its start names.
 _FREE = {'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'after-all', 'partition-id', 'iota'}
 _LINE = re.compile(r'^\s+(?:ROOT )?(?P<name>%\S+) = (?P<shape>\(.*?\)|\S+) (?P<opcode>[a-z][\w-]*)\((?P<rest>.*)$')
 _OPERAND = re.compile(r'%[\w.-]+')
 _ARRAY = re.compile(r'\b(?P<type>[a-z]+\d*)\[(?P<shape>[\d,]*)\](?:\{(?P<layout>[^}]*)\})?')
-_STAGE = re.compile(r'stage(\d+)_block(\d+)')
 
 
 class Instruction(NamedTuple):
@@ -73,13 +73,13 @@ def place(operation: str) -> str:
   parts = [part for part in re.split(r"[/\\\[\]']+|state\.", operation) if part and '.' not in part]
   backward = 'grad ' if 'transpose(' in operation else ''
   for i, part in enumerate(parts):
-    stage = _STAGE.fullmatch(part)
-    if stage:
+    block = paths.block_of(part)
+    if block:
       module = (parts[i + 1 : -1] or ['sum'])[0]
-      return f'{backward}stage{stage[1]} {"first" if stage[2] == "0" else "later"} {module}'
+      return f'{backward}stage{block[0]} {"first" if block[1] == 0 else "later"} {module}'
     if part in ('params', 'batch_stats') or part.endswith('ResNet') or 'ResNet)' in part:
       outer = (parts[i + 1 : -1] or ['ends'])[0]
-      if not _STAGE.fullmatch(outer):
+      if not paths.block_of(outer):
         return backward + outer
   return 'other'
 

@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from cmpe_jax.data import image, prepared, reader, rewrite
+from cmpe_jax.data import image, reader, records
+from cmpe_jax.data.preparation import rewrite
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import benchmark_times
+from cmpe_jax.runtime import files
+from cmpe_jax.tools.benchmark import times
 
 SUFFIXES = ('.jpg', '.jpeg')
 COLUMNS = ('images_per_cpu_second', 'images_per_second')
@@ -57,8 +59,8 @@ def main(argv: Sequence[str]) -> None:
       report(rates)
       found[title] = {name: dict(zip(COLUMNS, pairs.round(1).T.tolist(), strict=True)) for name, pairs in rates.items()}
   if options.json:
-    about = {'photos': len(paths), 'decoder': image.decoder_name(), **benchmark_times.machine()}
-    options.json.write_text(json.dumps({'about': about, 'sources': found}, indent=1) + '\n')
+    about = {'photos': len(paths), 'decoder': image.decoder_name(), **times.machine()}
+    files.write(options.json, json.dumps({'about': about, 'sources': found}, indent=1) + '\n', 'json')
 
 
 def measure(ways: dict[str, Way], count: int, rounds: int) -> dict[str, np.ndarray]:
@@ -86,7 +88,7 @@ def report(rates: dict[str, np.ndarray]) -> None:
 
 def _ways(paths: list[pathlib.Path], folder: pathlib.Path, side: int, options: argparse.Namespace) -> dict[str, Way]:
   builders = {form: _prepare(paths, folder / form, side, form) for form in ('array_record', 'tfrecord')}
-  examples = prepared.Records(pathlib.Path(builders['array_record'].data_path), ['train'])
+  examples = records.Records(pathlib.Path(builders['array_record'].data_path), ['train'])
   rows = np.arange(options.batch_size)
   ours = reader.Reader(examples, 0, options.image_size, True, options.batch_size, rows)
 

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from jax.sharding import Mesh
 
-from cmpe_jax import config as configs
-from cmpe_jax import mesh as meshes
-from cmpe_jax import models, optimizer, state, step
-from cmpe_jax.data import augment, datasets, stream
+from cmpe_jax import names
+from cmpe_jax.data import streamed
+from cmpe_jax.data.source import Batch
 from cmpe_jax.errors import check_choice
+from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.training.run import Run, assemble, of_size
 
 MODES = ('train', 'infer')
 ORDERS = ('pre', 'post')
@@ -22,13 +22,13 @@ STEPS_AN_EPOCH = 1000  # for the schedule of the learning rate; no data are ther
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class Setting:
   """One program.
 
   Attributes:
     order: 'pre' or 'post', activation before or after the convolutions.
-    gate: of `config.GATES`.
-    form: of `config.GATE_FORMS`; '-' without a gate, whose forms are the same program.
+    gate: of `names.GATES`.
+    form: of `names.GATE_FORMS`; '-' without a gate, whose forms are the same program.
     mode: 'train': the training step, optimizer included; 'infer': images to logits.
   """
 
@@ -39,29 +39,30 @@ class Cell:
 
   @property
   def name(self) -> str:
-    """'post pair_1x1 exact train'."""
+    """'post pair_1x1 fused train'."""
     return ' '.join(dataclasses.astuple(self))
 
   @property
-  def reference(self) -> 'Cell':
+  def reference(self) -> 'Setting':
     """The same without a gate."""
     return dataclasses.replace(self, gate='none', form='-')
 
 
-def cells(orders: Sequence[str], gates: Sequence[str], forms: Sequence[str], modes: Sequence[str]) -> list[Cell]:
+def settings(orders: Sequence[str], gates: Sequence[str], forms: Sequence[str], modes: Sequence[str]) -> list[Setting]:
   """All combinations, those that compile fast first. Raises `UserError`: an unknown name."""
-  known = {'--orders': ORDERS, '--gates': configs.GATES, '--forms': configs.GATE_FORMS, '--modes': MODES}
+  forms = [str(names.current('model.gate_form', form)) for form in forms]
+  known = {'--orders': ORDERS, '--gates': tuple(names.GATES), '--forms': names.GATE_FORMS, '--modes': MODES}
   for (flag, allowed), given in zip(known.items(), (orders, gates, forms, modes), strict=True):
     for value in given:
       check_choice(flag, value, allowed)
   every = itertools.product(sorted(modes), orders, gates, forms)
-  found = [Cell(order, gate, form if gate != 'none' else '-', mode) for mode, order, gate, form in every]
+  found = [Setting(order, gate, form if gate != 'none' else '-', mode) for mode, order, gate, form in every]
   return list(dict.fromkeys(found))
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """What a cell compiles, and what it is called with.
+  """What a setting compiles, and what it is called with.
 
   Attributes:
     call: jitted; (state, {}, batch) -> (state, metrics) in training, (variables, {}, batch) -> logits in inference.
@@ -80,56 +81,50 @@ class Program:
     return self.call.trace(*self.shapes).lower(lowering_platforms=(platform,))
 
 
-def program(config: ml_collections.ConfigDict, cell: Cell, device: jax.Device) -> Program:
-  """The program of a cell, as training and evaluation have it, for one device.
+def program(config: ml_collections.ConfigDict, setting: Setting, device: jax.Device) -> Program:
+  """The program of a setting, as training and evaluation have it, for one device.
 
   Args:
     config: everything but gate, form and order of activation; its batch is that of the one device.
-    cell: which program.
+    setting: which program.
     device: where it shall run; it need not be there.
 
   Raises:
     UserError: a network that cannot be built.
   """
-  config = datasets.resolve(config)
-  config.model.update({'gate': cell.gate, 'preact': cell.order == 'pre'})
-  config.model.gate_form = cell.form if cell.form != '-' else 'exact'
+  config = config.copy_and_resolve_references()
+  config.model.update({'gate': setting.gate, 'preact': setting.order == 'pre'})
+  config.model.gate_form = setting.form if setting.form != '-' else names.GATE_FORMS[0]
   config.model.zero_init = config.model.zero_init and not config.model.preact
-  info, mesh = datasets.describe(config), meshes.make([device])
-  meshes.check_batch(mesh, config.batch_size, config.accumulate_steps)
-  model = models.of_run(config)
-  start = models.init(model, step.key(config.seed, step.INIT, 0), info.image_size)
-  batch = _batch(config, info)
-  values: tuple[Any, ...] = (start, {}, batch)
-  if cell.mode == 'infer':
-    call = _infer(config, model, info, mesh)
+  run = of_size(assemble(config, [device]), STEPS_AN_EPOCH * config.batch_size)
+  batch = _batch(run)
+  values: tuple[Any, ...] = (run.variables(), {}, batch)
+  if setting.mode == 'infer':
+    call: Any = jax.jit(_infer(run), out_shardings=meshes.replicated(run.mesh))
   else:
-    rate = optimizer.schedule(config, max(1, round(config.epochs * STEPS_AN_EPOCH)))
-    transformation = optimizer.make(config, rate)
-    call = step.compile_train(step.make_train(config, model, info, transformation, rate), stream.Streamed, mesh)
+    call = run.train_call(streamed.materialize)
     drawn = jax.tree.map(lambda x: x[None], batch)  # one step a call
-    values = (state.create(start, transformation, config.ema_decay > 0), {}, drawn)
-  sharding = meshes.replicated(mesh)
+    values = (run.state(run.variables()), {}, drawn)
+  sharding = meshes.replicated(run.mesh)
   shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), values)
-  return Program(call, shapes, lambda: meshes.replicate(values, mesh), config.batch_size)
+  return Program(call, shapes, lambda: meshes.replicate(values, run.mesh), config.batch_size)
 
 
-def _infer(config: ml_collections.ConfigDict, model: Any, info: datasets.Dataset, mesh: Mesh) -> Any:
-  """(variables, {}, batch) -> logits [B, classes], jitted."""
-  dtype = step.image_dtype(config)
+def _infer(run: Run) -> Callable[..., jax.Array]:
+  """(variables, {}, batch) -> logits [B, classes]."""
 
-  def infer(variables: dict[str, Any], resident: dict[str, Any], batch: dict[str, jax.Array]) -> jax.Array:
+  def infer(variables: dict[str, Any], resident: dict[str, Any], batch: Batch) -> jax.Array:
     del resident
-    return model.apply(variables, augment.evaluate(batch, info, dtype), train=False)
+    return run.steps.logits(variables, batch)
 
-  return jax.jit(infer, out_shardings=meshes.replicated(mesh))
+  return infer
 
 
-def _batch(config: ml_collections.ConfigDict, info: datasets.Dataset) -> dict[str, np.ndarray]:
-  size, random = config.batch_size, np.random.default_rng(config.seed)
+def _batch(run: Run) -> dict[str, np.ndarray]:
+  size, side, random = run.config.batch_size, run.dataset.image_size, np.random.default_rng(run.config.seed)
   return {
-    'image': random.integers(0, 256, (size, info.image_size, info.image_size, 3), np.uint8),
-    'label': random.integers(0, info.num_classes, size).astype(np.int32),
+    'image': random.integers(0, 256, (size, side, side, 3), np.uint8),
+    'label': random.integers(0, run.dataset.num_classes, size).astype(np.int32),
     'mask': np.ones(size, bool),
     'index': np.arange(size, dtype=np.int32),
   }

@@ -13,23 +13,23 @@ import jax
 import ml_collections
 from absl import flags
 
-from cmpe_jax import command, memory
-from cmpe_jax import config as configs
+from cmpe_jax.config import check
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import benchmark_costs, benchmark_times, chips
-from cmpe_jax.tools.benchmark_programs import Cell, cells
-from cmpe_jax.tools.tables import aligned
+from cmpe_jax.runtime import command, start
+from cmpe_jax.runtime.printing import aligned
+from cmpe_jax.tools.benchmark import costs, times
+from cmpe_jax.tools.benchmark.programs import Setting, settings
+from cmpe_jax.tools.shared import chips
 
 
 def main() -> None:
   """The command; `tools.benchmark` defines its flags."""
   options = flags.FLAGS
   config = command.given_config('configs/imagenet_cmpe50.py')
-  configs.check(config)
-  memory.keep()
-  jax.config.update('jax_enable_x64', config.dtype == 'float64')
+  check(config)
+  start.jax(config.dtype, cached=False)  # the time to compile is one of the results
   orders = options.orders or ['pre' if config.model.preact else 'post']
-  chosen = cells(orders, options.gates, options.forms, options.modes)
+  chosen = settings(orders, options.gates, options.forms, options.modes)
   file = pathlib.Path(options.json) if options.json else None
   if options.topology:
     foresee(config, chosen, file)
@@ -39,35 +39,34 @@ def main() -> None:
     measure(config, chosen, file)
 
 
-def measure(config: ml_collections.ConfigDict, chosen: list[Cell], file: pathlib.Path | None) -> None:
+def measure(config: ml_collections.ConfigDict, chosen: list[Setting], file: pathlib.Path | None) -> None:
   """Runs the programs in turns on the first device and prints their times."""
-  jax.config.update('jax_enable_compilation_cache', False)  # its time is one of the results
   device, rounds = jax.devices()[0], flags.FLAGS.rounds
   about = {
-    'config': command.config_name(), 'batch_size': config.batch_size, 'dtype': config.dtype, 'device': device.device_kind, **benchmark_times.machine(), 'versions': benchmark_costs.versions(),
+    'config': command.config_name(), 'batch_size': config.batch_size, 'dtype': config.dtype, 'device': device.device_kind, **times.machine(), 'versions': costs.versions(),
   }  # fmt: skip
-  if file and file.exists() and 'topology' in benchmark_costs.read(file)['about']:
+  if file and file.exists() and 'topology' in costs.read(file)['about']:
     raise UserError(f'--json={file} holds costs for another device, which took long to find: name another file.')
   runners = {}
-  for number, cell in enumerate(chosen):
-    say(f'{number + 1} of {len(chosen)}: compiling {cell.name} ...')
-    runners[cell.name] = benchmark_times.Runner(config, cell, device)
+  for number, setting in enumerate(chosen):
+    say(f'{number + 1} of {len(chosen)}: compiling {setting.name} ...')
+    runners[setting.name] = times.Runner(config, setting, device)
   say(f'{rounds} rounds of about {sum(runner.expected for runner in runners.values()):.0f} s ...')
-  seconds = benchmark_times.interleave({name: runner.turn for name, runner in runners.items()}, rounds)
+  seconds = times.interleave({name: runner.turn for name, runner in runners.items()}, rounds)
   found = {}
-  for cell in chosen:
-    runner = runners[cell.name]
-    values = benchmark_times.summary(seconds[cell.name], seconds.get(cell.reference.name), runner.images)
-    found[cell.name] = values | runner.memory | {'compiling': runner.compiling}
+  for setting in chosen:
+    runner = runners[setting.name]
+    values = times.summary(seconds[setting.name], seconds.get(setting.reference.name), runner.images)
+    found[setting.name] = values | runner.memory | {'compiling': runner.compiling}
   if file:
-    benchmark_costs.write(file, about, found)
+    costs.write(file, about, found)
   print(f'{about["config"]}, batch {config.batch_size}, {config.dtype}, {about["device"]}, {about["processor"]}')
   print(f'medians of {rounds} rounds, in brackets the smallest and the largest; the ratio to none is of the time\n')
   print(aligned(time_rows(found)))
 
 
 def time_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
-  """The table of times, a row a cell."""
+  """The table of times, a row a setting."""
   rows = [['', 'ms', '', 'images/s', 'of none', '', 'peak GB', 'compiled in']]
   for name, own in found.items():
     ratio = own.get('ratio')
@@ -84,7 +83,7 @@ def time_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
   return rows
 
 
-def foresee(config: ml_collections.ConfigDict, chosen: list[Cell], file: pathlib.Path | None) -> None:
+def foresee(config: ml_collections.ConfigDict, chosen: list[Setting], file: pathlib.Path | None) -> None:
   """Compiles the programs that are not in the file yet, for one chip of the topology, and prints what they cost."""
   options = flags.FLAGS
   if config.accumulate_steps > 1 or config.model.scan_blocks:
@@ -92,42 +91,42 @@ def foresee(config: ml_collections.ConfigDict, chosen: list[Cell], file: pathlib
       'a compiler counts the inside of a loop once: set accumulate_steps=1 and model.scan_blocks=False to compare costs.'
     )
   device = chips.devices(options.topology)[0][0]
-  store = benchmark_costs.Store(file, {
+  store = costs.Store(file, {
     'config': command.config_name(), 'topology': options.topology, 'device': device.device_kind,
-    'batch_size': config.batch_size, 'dtype': config.dtype, 'versions': benchmark_costs.versions('libtpu'),
+    'batch_size': config.batch_size, 'dtype': config.dtype, 'versions': costs.versions('libtpu'),
   })  # fmt: skip
   programs = pathlib.Path(options.programs) if options.programs else None
-  for number, cell in enumerate(chosen):
+  for number, setting in enumerate(chosen):
     began = time.perf_counter()
-    kept = store.cells.get(cell.name)
-    found = benchmark_costs.of_cell(config, cell, device, kept, say, programs)
+    kept = store.cells.get(setting.name)
+    found = costs.of_setting(config, setting, device, kept, say, programs)
     if found is not kept:
-      store.put(cell.name, found)
+      store.put(setting.name, found)
       say(f'{number + 1} of {len(chosen)}: {found["accessed"] / 1e9:.2f} GB, {time.perf_counter() - began:.0f} s')
   print(f'{command.config_name()}, batch {config.batch_size}, {config.dtype}, one {device.device_kind}')
   print('bytes accessed and FLOPs of one step, as its compiler counts them; bytes in GB (10^9)\n')
   print(aligned(cost_rows(store.cells, chosen)))
-  for cell in chosen if options.breakdown else ():
-    print(f'\n{cell.name}: bytes of operands and results, in GB')
-    print(aligned(group_rows(store.cells, cell, options.breakdown)))
+  for setting in chosen if options.breakdown else ():
+    print(f'\n{setting.name}: bytes of operands and results, in GB')
+    print(aligned(group_rows(store.cells, setting, options.breakdown)))
 
 
-def cost_rows(found: dict[str, dict[str, Any]], chosen: list[Cell]) -> list[list[str]]:
-  """The table of costs, a row a cell."""
+def cost_rows(found: dict[str, dict[str, Any]], chosen: list[Setting]) -> list[list[str]]:
+  """The table of costs, a row a setting."""
   rows = [['', 'accessed', 'of none', 'GFLOPs', 'of none', 'temporary', 'peak', 'compiled in']]
-  for cell in chosen:
-    own, none = found[cell.name], found.get(cell.reference.name)
+  for setting in chosen:
+    own, none = found[setting.name], found.get(setting.reference.name)
     ratios = [f'{own[key] / none[key]:.4f}' if none else '-' for key in ('accessed', 'flops')]
     accessed, flops = f'{own["accessed"] / 1e9:.3f}', f'{own["flops"] / 1e9:,.1f}'
     memory = [f'{own[key] / 1e9:.3f}' for key in ('temporary', 'peak')]
-    rows.append([cell.name, accessed, ratios[0], flops, ratios[1], *memory, f'{own["seconds"]:.0f} s'])
+    rows.append([setting.name, accessed, ratios[0], flops, ratios[1], *memory, f'{own["seconds"]:.0f} s'])
   return rows
 
 
-def group_rows(found: dict[str, dict[str, Any]], cell: Cell, count: int) -> list[list[str]]:
+def group_rows(found: dict[str, dict[str, Any]], setting: Setting, count: int) -> list[list[str]]:
   """The places of a program that move most bytes more or less than without a gate; without a reference, most bytes."""
-  own = found[cell.name]['groups']
-  none = found.get(cell.reference.name, {'groups': {}})['groups'] if cell != cell.reference else {}
+  own = found[setting.name]['groups']
+  none = found.get(setting.reference.name, {'groups': {}})['groups'] if setting != setting.reference else {}
   zero = {'count': 0, 'size': 0, 'outside': 0}
   places = {name: (own.get(name, zero), none.get(name, zero)) for name in sorted(own.keys() | none.keys())}
   rows = [['place', 'instructions', 'bytes', 'without gate', 'more', 'more off the chip']]

@@ -12,9 +12,9 @@ import jax
 import ml_collections
 import numpy as np
 
-from cmpe_jax.cache import processor_lines
-from cmpe_jax.tools import benchmark_programs
-from cmpe_jax.tools.benchmark_programs import Cell
+from cmpe_jax.runtime.machine import processor_lines
+from cmpe_jax.tools.benchmark import programs
+from cmpe_jax.tools.benchmark.programs import Setting
 
 TURN = 0.5  # seconds, at least, of a program's turn in a round
 
@@ -25,20 +25,20 @@ class Runner:
   Attributes:
     images: of a call.
     compiling: seconds that the compilation took; no cache is asked.
-    memory: 'temporary' and 'peak', see `benchmark_programs.memory`.
+    memory: 'temporary' and 'peak', see `programs.memory`.
     calls: in a turn.
     expected: seconds that a turn takes.
   """
 
-  def __init__(self, config: ml_collections.ConfigDict, cell: Cell, device: jax.Device):
+  def __init__(self, config: ml_collections.ConfigDict, setting: Setting, device: jax.Device):
     """Compiles, and calls it twice to warm up and to see how many calls fill a turn."""
-    program = benchmark_programs.program(config, cell, device)
+    program = programs.program(config, setting, device)
     lowered = program.lower(device.platform if device.platform != 'gpu' else 'cuda')
     began = time.perf_counter()
     self._compiled: Any = lowered.compile()
     self.compiling = time.perf_counter() - began
-    self.images, self.memory = program.images, benchmark_programs.memory(self._compiled)
-    self._arguments, self._trains = program.arguments(), cell.mode == 'train'
+    self.images, self.memory = program.images, programs.memory(self._compiled)
+    self._arguments, self._trains = program.arguments(), setting.mode == 'train'
     self.calls = 1
     self.turn()
     seconds = self.turn()

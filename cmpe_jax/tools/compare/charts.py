@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cmpe_jax.tools.cells import Cell
-from cmpe_jax.tools.results import Row
+from cmpe_jax.tools.compare.cells import Cell
+from cmpe_jax.tools.compare.comparison import Row
 
 COLORS = ('#0072b2', '#d55e00', '#009e73', '#aa4499', '#7a5c00', '#444444')  # told apart by colour-blind people too
 DASHES: tuple[Any, ...] = ('-', (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
@@ -91,7 +91,7 @@ def _spread(values: Sequence[float], place: int) -> list[float]:
   return heights
 
 
-def _at_least(put: Callable, limits: tuple[float, float], width: float) -> None:
+def _at_least(put: Callable[..., Any], limits: tuple[float, float], width: float) -> None:
   middle, half = sum(limits) / 2, max(limits[1] - limits[0], width) / 2
   put(middle - half, middle + half)
 

@@ -1,9 +1,4 @@
-"""Is one gate better than another on these data? The same recipe, seeds and batches for each, and paired differences.
-
-`python -m cmpe_jax.tools.compare --config=configs/digits.py --gates=none,se,pair_1x1 --seeds=5 --workdir=runs/gates`
-trains every cell in its own folder and writes a table, CSV, JSON and an HTML report. Interrupted, the same command goes
-on. With --sweep it compares what the configuration's get_sweep() lists instead of gates.
-"""
+"""Which variants are compared, and their cells one after the other, through interruptions."""
 
 import contextlib
 import gc
@@ -12,30 +7,31 @@ import json
 import os
 import pathlib
 import signal
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 from absl import flags
 from ml_collections.config_flags import config_flags
 
-from cmpe_jax import command, memory
-from cmpe_jax import config as configs
-from cmpe_jax.cache import compile_cache
+from cmpe_jax import keys, names
+from cmpe_jax.config import check, plain
 from cmpe_jax.errors import Interrupted, UserError, check_choice
-from cmpe_jax.tools import cells as cell_files
-from cmpe_jax.tools import results
-from cmpe_jax.tools.cells import Cell, Variant
+from cmpe_jax.runtime import command, files, start
+from cmpe_jax.tools.compare import cells, output
+from cmpe_jax.tools.compare.cells import Cell, Variant
+from cmpe_jax.tools.compare.comparison import Comparison, Result
+from cmpe_jax.tools.compare.progress import Progress
+from cmpe_jax.training.console import Console
 
 REFERENCES = ('se', 'none')
 
 
-def gate_variants(names: Sequence[str]) -> list[Variant]:
+def gate_variants(gates: Sequence[str]) -> list[Variant]:
   """['none', 'se'] -> variants. Raises `UserError`: an unknown name, one twice, fewer than two."""
-  for name in names:
-    check_choice('--gates: gate', name, configs.GATES)
-  return _distinct([Variant(name, {'model.gate': name}) for name in names], '--gates')
+  for gate in gates:
+    check_choice('--gates: gate', gate, tuple(names.GATES))
+  return _distinct([Variant(gate, {'model.gate': gate}) for gate in gates], '--gates')
 
 
 def sweep_variants(file: str) -> list[Variant]:
@@ -55,11 +51,10 @@ def sweep_variants(file: str) -> list[Variant]:
     listed = list(module.get_sweep())
   except Exception as error:  # whatever a file of the user's does
     raise UserError(f'get_sweep() of {file} does not give a list ({type(error).__name__}: {error}).') from error
-  known = configs.flatten(configs.base())
   for overrides in listed:
-    if not isinstance(overrides, dict) or not overrides or not overrides.keys() <= known.keys() - {'seed'}:
+    if not isinstance(overrides, dict) or not overrides or not overrides.keys() <= keys.ALL.keys() - {'seed'}:
       raise UserError(
-        f'get_sweep() of {file} lists {overrides!r}: give dicts of keys of cmpe_jax/config.py (not seed) and values, '
+        f'get_sweep() of {file} lists {overrides!r}: give dicts of keys of cmpe_jax/keys.py (not seed) and values, '
         "such as {'model.gate': 'se'}."
       )
   named = [Variant(', '.join(f'{key}={value}' for key, value in each.items()), dict(each)) for each in listed]
@@ -67,12 +62,12 @@ def sweep_variants(file: str) -> list[Variant]:
 
 
 def _distinct(variants: list[Variant], where: str) -> list[Variant]:
-  names = [variant.name for variant in variants]
-  double = sorted({name for name in names if names.count(name) > 1})
+  given = [variant.name for variant in variants]
+  double = sorted({name for name in given if given.count(name) > 1})
   if double:
     raise UserError(f'{where} names {", ".join(double)} twice: name everything once.')
-  if len(names) < 2:
-    raise UserError(f'{where} names {len(names)} thing: a comparison needs two at least.')
+  if len(given) < 2:
+    raise UserError(f'{where} names {len(given)} thing: a comparison needs two at least.')
   return variants
 
 
@@ -103,16 +98,18 @@ class Signals:
         raise Interrupted('stopped between two runs: the same command goes on.')
 
 
-def run_all(planned: Sequence[Cell], variants: Sequence[Variant], report: Any) -> list[dict[str, Any]]:
+def run_all(
+  planned: Sequence[Cell], variants: Sequence[Variant], report: Callable[[list[Result]], None]
+) -> list[Result]:
   """Runs what is not finished; calls `report(results so far)` after each round of all variants.
 
   Raises:
     UserError: a cell cannot be run or fails.
     Interrupted: by a signal.
   """
-  found: list[dict[str, Any]] = []
+  found: list[Result] = []
   finished = sum(cell.result() is not None for cell in planned)
-  progress = cell_files.Progress(sys.stdout, len(planned), finished)
+  progress = Progress(len(planned), finished)
   with Signals() as signals:
     for cell in planned:
       result = cell.result()
@@ -125,14 +122,13 @@ def run_all(planned: Sequence[Cell], variants: Sequence[Variant], report: Any) -
   return found
 
 
-def _run(cell: Cell, progress: cell_files.Progress) -> dict[str, Any]:
-  cell_files.write(cell.place / 'config.json', json.dumps(configs.plain(cell.config), indent=2) + '\n')
-  jax.config.update('jax_enable_x64', cell.config.dtype == 'float64')
-  with (cell.place / cell_files.LOG).open('a') as log:
-    progress.enter(cell, log)
+def _run(cell: Cell, progress: Progress) -> Result:
+  files.write(cell.place / 'config.json', json.dumps(plain(cell.config), indent=2) + '\n', 'workdir')
+  start.jax(cell.config.dtype)
+  with (cell.place / cells.LOG).open('a') as log:
+    progress.enter(cell)
     try:
-      with contextlib.redirect_stdout(progress):
-        result = cell.run()
+      result = cell.run(Console(log, progress.step))
     except Interrupted as error:
       raise Interrupted(f'{cell}: {error}') from error
   progress.leave(result)
@@ -158,8 +154,8 @@ def chosen_variants() -> list[Variant]:
 
 def references(variants: Sequence[Variant]) -> list[str]:
   """What the others are compared with: se and none, and where neither is there the first of the list."""
-  names = [variant.name for variant in variants]
-  return [name for name in REFERENCES if name in names] or names[:1]
+  given = [variant.name for variant in variants]
+  return [name for name in REFERENCES if name in given] or given[:1]
 
 
 def main() -> None:
@@ -168,9 +164,7 @@ def main() -> None:
   if seeds < 2:
     raise UserError(f'--seeds={seeds} gives no interval: it needs two runs of everything at least, five are better.')
   variants = chosen_variants()
-  compile_cache()
-  memory.keep()
-  configs.check(config)
+  check(config)
   for variant in variants:
     variant.check(config)
   place = flags.FLAGS.workdir or f'runs/compare_{command.config_name()}'
@@ -179,17 +173,8 @@ def main() -> None:
       f'--workdir={place} is not a folder of this machine: a comparison needs one, and runs on one machine.'
     )
   workdir = pathlib.Path(place).expanduser()
-  cell_files.claim(workdir, config, variants)
-  planned = cell_files.plan(config, variants, seeds, workdir)
-  comparison = results.Comparison(command.config_name(), config, variants, references(variants), planned, workdir)
-  run_all(planned, variants, comparison.write)
-  print('\n' + comparison.text())
-
-
-if __name__ == '__main__':
-  command.config_flag()
-  flags.DEFINE_list('gates', list(configs.GATES), 'The gates to compare.')
-  flags.DEFINE_integer('seeds', 5, 'Runs of each, with the seeds config.seed, config.seed + 1, ...')
-  flags.DEFINE_bool('sweep', False, "Compare what the configuration's get_sweep() lists instead of gates.")
-  flags.DEFINE_string('workdir', None, 'Where everything is written; default: runs/compare_<config name>.')
-  sys.exit(command.run(main))
+  cells.claim(workdir, config, variants)
+  planned = cells.plan(config, variants, seeds, workdir)
+  comparison = Comparison(command.config_name(), config, variants, references(variants), planned)
+  run_all(planned, variants, lambda found: output.write(comparison, found, workdir))
+  print('\n' + output.text(comparison, workdir))

@@ -1,25 +1,18 @@
-"""What came out of a comparison: the table, as text, CSV and JSON, and the report."""
+"""What came out of a comparison: a row for each variant, and the words that one must know to read them."""
 
-import csv
 import dataclasses
-import io
-import json
 import math
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
 
-from cmpe_jax import config as configs
 from cmpe_jax.data import datasets
-from cmpe_jax.tools import cells as cell_files
-from cmpe_jax.tools import paired, sizes
-from cmpe_jax.tools.cells import Cell, Variant
-from cmpe_jax.tools.tables import aligned
+from cmpe_jax.tools.compare import paired
+from cmpe_jax.tools.compare.cells import Cell, Variant
+from cmpe_jax.tools.shared import sizes
 
 Result = dict[str, Any]
-FILES = ('report.html', 'results.json', 'results.csv', 'table.csv')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +42,7 @@ class Row:
 
 
 class Comparison:
-  """Turns the results of cells into tables and files."""
+  """Turns the results of cells into a table."""
 
   def __init__(
     self,
@@ -58,14 +51,14 @@ class Comparison:
     variants: Sequence[Variant],
     references: Sequence[str],
     cells: Sequence[Cell],
-    workdir: pathlib.Path,
   ):
     """`name`: of the configuration; `references`: names of variants; `cells`: all, a seed of each variant by turns."""
-    self.name, self.config, self.workdir = name, datasets.resolve(config), workdir
+    dataset = datasets.describe(config)
+    self.name, self.config = name, dataset.resolve(config)
     self.variants, self.references, self._cells = list(variants), list(references), list(cells)
     self.seeds = len(cells) // len(variants)
     self._parameters = {
-      variant.name: sizes.parameters(datasets.resolve(variant.config(config, config.seed))) for variant in variants
+      variant.name: sizes.parameters(dataset.resolve(variant.config(config, config.seed))) for variant in variants
     }
     self.rows: list[Row] = []
     self.images, self.done = 0, 0
@@ -97,15 +90,6 @@ class Comparison:
         )
       )
 
-  def write(self, found: Sequence[Result]) -> None:
-    """Writes all `FILES` into the workdir. Raises `UserError` if it cannot."""
-    from cmpe_jax.tools import report  # late: Matplotlib
-
-    self.add(found)
-    writers = (lambda: report.page(self), self.as_json, lambda: runs_csv(found), self.table_csv)
-    for file, writer in zip(FILES, writers, strict=True):
-      cell_files.write(self.workdir / file, writer())
-
   def finished(self) -> list[Cell]:
     """The cells that `add` was told of."""
     return self._cells[: self.done * len(self.variants)]
@@ -126,10 +110,6 @@ class Comparison:
       costs = [f'{row.parameters:,}', f'{row.seconds:.0f} s', f'{row.speed:,.0f}']
       rows.append([row.name, f'{row.mean:.2f} ± {row.deviation:.2f} %', *compared, error, *costs])
     return rows
-
-  def text(self) -> str:
-    """The table for a console, with what one must know to read it and where the files are."""
-    return '\n'.join([aligned(self.table(), left=None), '', *self.notes(), '', f'report  {self.workdir / FILES[0]}'])
 
   def notes(self) -> list[str]:
     """How to read the table."""
@@ -153,36 +133,6 @@ class Comparison:
     )
     return notes
 
-  def as_json(self) -> str:
-    """Everything: the recipe, each run, each row of the table. Intervals that do not exist are null."""
-    content = {
-      'config': self.name,
-      'recipe': configs.plain(self.config),
-      'variants': {variant.name: variant.overrides for variant in self.variants},
-      'references': self.references,
-      'seeds': [self.config.seed + i for i in range(self.done)],
-      'test_images': self.images,
-      'confidence': paired.CONFIDENCE,
-      'rows': [dataclasses.asdict(row) for row in self.rows],
-      'notes': self.notes(),
-    }
-    return json.dumps(_finite(content), indent=2) + '\n'
-
-  def table_csv(self) -> str:
-    """The table as numbers: percent, percentage points, seconds."""
-    heading = ['variant', 'parameters', 'runs', 'accuracy_mean', 'accuracy_deviation', 'error_mean']
-    for name in self.references:
-      heading += [f'minus_{name}', f'minus_{name}_low', f'minus_{name}_high', f'minus_{name}_verdict']
-    lines = [[*heading, 'seconds', 'images_per_second']]
-    for row in self.rows:
-      line: list[Any] = [row.name, row.parameters, len(row.accuracies)]
-      line += [f'{value:.6g}' for value in (row.mean, row.deviation, 100 - row.mean)]
-      for name in self.references:
-        found = row.differences.get(name)
-        line += [_number(found.mean), _number(found.low), _number(found.high), found.verdict] if found else [''] * 4
-      lines.append([*line, f'{row.seconds:.1f}', f'{row.speed:.1f}'])
-    return _csv(lines)
-
 
 def shown(found: paired.Difference | None) -> str:
   """'+0.11 [-0.25, +0.47] no difference shown'"""
@@ -191,31 +141,3 @@ def shown(found: paired.Difference | None) -> str:
   if math.isnan(found.low):
     return f'{found.mean:+.2f} {found.verdict}'
   return f'{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}] {found.verdict}'
-
-
-def runs_csv(found: Sequence[Result]) -> str:
-  """A line a run: variant, seed, test accuracy and loss, images, seconds."""
-  lines: list[list[Any]] = [['variant', 'seed', 'test_accuracy', 'test_loss', 'test_images', 'training_seconds']]
-  for result in found:
-    values = [f'{result[name]:.6g}' for name in ('accuracy', 'loss')]
-    lines.append([result['variant'], result['seed'], *values, result['count'], f'{result["seconds"]:.1f}'])
-  return _csv(lines)
-
-
-def _number(value: float) -> str:
-  return '' if math.isnan(value) else f'{value:.6g}'
-
-
-def _csv(lines: Sequence[Sequence[Any]]) -> str:
-  text = io.StringIO()
-  csv.writer(text, lineterminator='\n').writerows(lines)
-  return text.getvalue()
-
-
-def _finite(content: Any) -> Any:
-  """JSON has no nan."""
-  if isinstance(content, dict):
-    return {key: _finite(value) for key, value in content.items()}
-  if isinstance(content, list):
-    return [_finite(value) for value in content]
-  return None if isinstance(content, float) and math.isnan(content) else content

@@ -1,20 +1,15 @@
 """The report of a comparison: one HTML file that needs nothing else, for a phone as for a desk."""
 
-from __future__ import annotations
-
 import functools
 import html
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from cmpe_jax import config as configs
-from cmpe_jax.tools import charts, paired
-
-if TYPE_CHECKING:
-  from cmpe_jax.tools.results import Comparison
+from cmpe_jax.config import flatten
+from cmpe_jax.tools.compare import charts, paired
+from cmpe_jax.tools.compare.comparison import Comparison
 
 CSS = """
 :root { color-scheme: light; }
@@ -160,6 +155,6 @@ def _figure(name: str, draw: Callable[[], Figure], caption: str) -> str:
 def _recipe(comparison: Comparison) -> str:
   """Every key of the configuration, as an override would give it; those that are compared are left out."""
   varied = {key for variant in comparison.variants for key in variant.overrides} | {'seed'}
-  flat = configs.flatten(comparison.config)
+  flat = flatten(comparison.config)
   lines = '\n'.join(f'{key} = {value!r}' for key, value in sorted(flat.items()) if key not in varied)
   return f'<details>\n<summary>The recipe: every key of the configuration</summary>\n<pre>{html.escape(lines)}</pre>\n</details>'

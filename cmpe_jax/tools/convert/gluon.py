@@ -7,35 +7,27 @@ and bytes. Convolution kernels are (out, in, kh, kw), dense ones (out, in).
 
 import math
 import pathlib
-import re
 import struct
+from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 
-from cmpe_jax import models
 from cmpe_jax.errors import UserError
+from cmpe_jax.models import builder, gates, initializers, paths
+from cmpe_jax.tools.convert.arrays import to_ours
 
 MAGIC = 0x112
 ARRAY_VERSIONS = (0xF993FAC9, 0xF993FACA)
 DTYPES = {0: np.float32, 1: np.float64, 2: np.float16}
-# Our module -> theirs, inside a block, by gate where they differ.
-GATE_NAMES = {
-  'se': {'squeeze': 'net_se_conv.1', 'excite': 'net_se_conv.3'},
-  'double_fc': {
-    'squeeze_residual': 'net_se_input_conv.1',
-    'squeeze_identity': 'net_se_input_x.1',
-    'excite': 'net_se.0',
-  },
-  'map': {'map_conv': 'Multi_Map.0', 'map_bn': 'Multi_Map.1', 'squeeze': 'net_SE.1', 'excite': 'net_SE.2'},
-}
 LEAF_NAMES = {'kernel': 'weight', 'scale': 'gamma', 'bias': 'beta', 'mean': 'running_mean', 'var': 'running_var'}
 
 
 class _Reader:
   """Reads little-endian fields and says where a file ends too early."""
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(self, path: pathlib.Path) -> None:
     self.path = path
     try:
       self.data = path.read_bytes()
@@ -54,7 +46,7 @@ class _Reader:
     self.offset += size
     return self.data[self.offset - size : self.offset]
 
-  def fields(self, layout: str) -> tuple:
+  def fields(self, layout: str) -> tuple[Any, ...]:
     return struct.unpack('<' + layout, self.take(struct.calcsize('<' + layout)))
 
   def array(self) -> np.ndarray:
@@ -84,7 +76,7 @@ def read(path: str) -> dict[str, np.ndarray]:
   return {reader.take(*reader.fields('Q')).decode(): array for array in arrays}
 
 
-def from_gluon(path: str, model_config) -> dict:
+def from_gluon(path: str, model_config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Our variables from the authors' file.
 
   Args:
@@ -105,7 +97,10 @@ def from_gluon(path: str, model_config) -> dict:
     raise UserError(
       "the authors' files hold 32x32 ResNets and Wide ResNets without gate biases: give such a config.model."
     )
-  template = models.init(models.build(config), jax.random.key(0), image_size=32)
+  gate = gates.find(config.gate)
+  if gate and not gate.authors_names:
+    raise UserError(f"the authors have no gate like model.gate={config.gate!r}: give the one of the file's network.")
+  template = initializers.init(builder.build(config), jax.random.key(0), image_size=32)
   leaves, structure = jax.tree_util.tree_flatten_with_path(template)
   wanted = {gluon_name([part.key for part in path][1:], config): leaf for path, leaf in leaves}
   frozen = {'features.0.gamma', 'features.0.beta'}
@@ -119,35 +114,35 @@ def from_gluon(path: str, model_config) -> dict:
     raise UserError(
       f'{path}: features.0.beta is not zero, but the input normalization has no bias. Is this the right file?'
     )
-  values = [_to_ours(path, name, arrays[name], leaf) for name, leaf in wanted.items()]
+  values = [_value(path, name, arrays[name], leaf) for name, leaf in wanted.items()]
   return jax.tree_util.tree_unflatten(structure, values)
 
 
-def gluon_name(parts: list[str], config) -> str:
+def gluon_name(parts: list[str], config: ml_collections.ConfigDict) -> str:
   """Their name of our parameter or statistic at a path such as ['stage1_block0', 'conv1', 'kernel']."""
   wide = config.backbone == 'wide_resnet'
   first_stage = 3 if wide else 2
   tops = {'input_bn': 'features.0', 'stem': 'features.1', 'stem_bn': 'features.2'}
-  tops |= {'final_bn': f'features.{first_stage + 3}', 'classifier': 'output'}
-  leaf = 'bias' if parts[0] == 'classifier' and parts[-1] == 'bias' else LEAF_NAMES[parts[-1]]
+  tops |= {'final_bn': f'features.{first_stage + 3}', paths.CLASSIFIER: 'output'}
+  leaf = 'bias' if parts[0] == paths.CLASSIFIER and parts[-1] == 'bias' else LEAF_NAMES[parts[-1]]
   if parts[0] in tops:
     return f'{tops[parts[0]]}.{leaf}'
-  stage, block = map(int, re.fullmatch(r'stage(\d+)_block(\d+)', parts[0]).groups())  # type: ignore[union-attr]
-  layer = parts[1]
-  if layer == 'gate':
-    layer = GATE_NAMES.get(config.gate, GATE_NAMES['map'])[parts[2]]
+  place, gate, layer = paths.block_of(parts[0]), gates.find(config.gate), parts[1]
+  assert place
+  stage, block = place
+  if layer == paths.GATE:
+    assert gate
+    layer = gate.authors_names[parts[2]]
   elif layer == 'shortcut':
     layer = 'downsample' if wide else 'shortcut.0'
   return f'features.{first_stage + stage - 1}.{block}.{layer}.{leaf}'
 
 
-def _to_ours(path: str, name: str, theirs: np.ndarray, leaf: np.ndarray) -> np.ndarray:
-  """Transposes (out, in, kh, kw) to (kh, kw, in, out), and (out, in[, 1, 1]) to (in, out)."""
-  if leaf.ndim == 2 and theirs.ndim == 4 and theirs.shape[2:] == (1, 1):
-    theirs = theirs[:, :, 0, 0]
-  value = {4: lambda a: a.transpose(2, 3, 1, 0), 2: lambda a: a.T}.get(theirs.ndim, lambda a: a)(theirs)
+def _value(path: str, name: str, theirs: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+  """Their array in our layout. Raises `UserError` unless it has the shape of `leaf`."""
+  value = to_ours(theirs, leaf.ndim)
   if value.shape != leaf.shape:
     raise UserError(
       f'{path}: {name} has shape {theirs.shape}, which does not give the {leaf.shape} of this config.model.'
     )
-  return np.ascontiguousarray(value, np.float32)
+  return value

@@ -5,18 +5,19 @@ timm's `resnet*` and `seresnet*` are our `imagenet_resnet` with preact=False: st
 """
 
 import pathlib
-import re
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from cmpe_jax import models
 from cmpe_jax.errors import UserError
+from cmpe_jax.models import builder, initializers, paths
+from cmpe_jax.tools.convert.arrays import to_ours
 
-TOPS = {'stem': 'conv1', 'stem_bn': 'bn1', 'classifier': 'fc'}
+TOPS = {'stem': 'conv1', 'stem_bn': 'bn1', paths.CLASSIFIER: 'fc'}
 LAYERS = {'shortcut': 'downsample.0', 'shortcut_bn': 'downsample.1', 'squeeze': 'se.fc1', 'excite': 'se.fc2'}
 LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 
@@ -68,7 +69,7 @@ def _read_torch(path: str) -> dict[str, Any]:
   return loaded
 
 
-def from_timm(path: str, model_config) -> dict:
+def from_timm(path: str, model_config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Our variables from a PyTorch state dict.
 
   Args:
@@ -87,10 +88,10 @@ def from_timm(path: str, model_config) -> dict:
   if not config.num_classes and 'fc.bias' in arrays:
     config.num_classes = len(arrays['fc.bias'])
   _check_network(config)
-  template = models.init(models.build(config), jax.random.key(0), image_size=64)
+  template = initializers.init(builder.build(config), jax.random.key(0), image_size=64)
   leaves, structure = jax.tree_util.tree_flatten_with_path(template)
   wanted = {timm_name([part.key for part in place][1:]): leaf for place, leaf in leaves}
-  values = {name: _to_ours(arrays[name], leaf.ndim) for name, leaf in wanted.items() if name in arrays}
+  values = {name: to_ours(arrays[name], leaf.ndim) for name, leaf in wanted.items() if name in arrays}
   lines = [f'  - {name} (missing in the file)' for name in sorted(set(wanted) - set(arrays))]
   lines += [f'  + {name} {list(arrays[name].shape)} (unmatched)' for name in sorted(set(arrays) - set(wanted))]
   lines += [
@@ -103,7 +104,7 @@ def from_timm(path: str, model_config) -> dict:
   return jax.tree_util.tree_unflatten(structure, [values[name] for name in wanted])
 
 
-def _check_network(config) -> None:
+def _check_network(config: ml_collections.ConfigDict) -> None:
   if config.backbone != 'imagenet_resnet' or config.preact:
     raise UserError(
       f'model.backbone={config.backbone!r} with model.preact={config.preact} is not the network of such files: set '
@@ -120,14 +121,6 @@ def _check_network(config) -> None:
 def timm_name(parts: list[str]) -> str:
   """Their name of our parameter or statistic at a path such as ['stage1_block0', 'gate', 'squeeze', 'kernel']."""
   *modules, leaf = parts
-  block = re.fullmatch(r'stage(\d+)_block(\d+)', modules[0])
+  block = paths.block_of(modules[0])
   layer = LAYERS.get(modules[-1], modules[-1]) if block else TOPS[modules[0]]
-  return '.'.join([*([f'layer{block[1]}', block[2]] if block else []), layer, LEAVES[leaf]])
-
-
-def _to_ours(theirs: np.ndarray, ndim: int) -> np.ndarray:
-  """Transposes (out, in, kh, kw) to (kh, kw, in, out), and (out, in) or (out, in, 1, 1) to (in, out)."""
-  if ndim == 2 and theirs.ndim == 4 and theirs.shape[2:] == (1, 1):
-    theirs = theirs[:, :, 0, 0]
-  value = {4: lambda a: a.transpose(2, 3, 1, 0), 2: lambda a: a.T}.get(theirs.ndim, lambda a: a)(theirs)
-  return np.ascontiguousarray(value, np.float32)
+  return '.'.join([*([f'layer{block[0]}', str(block[1])] if block else []), layer, LEAVES[leaf]])

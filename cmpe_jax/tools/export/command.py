@@ -6,7 +6,6 @@ those who have not even JAX, and a description of both.
 
 import json
 import pathlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,11 +14,13 @@ import numpy as np
 import safetensors.numpy
 from jax import export
 
-from cmpe_jax import command, metrics
-from cmpe_jax import config as configs
-from cmpe_jax.cache import compile_cache
+from cmpe_jax.config import plain
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import inference, trained
+from cmpe_jax.models import paths
+from cmpe_jax.runtime import start
+from cmpe_jax.runtime.printing import table
+from cmpe_jax.tools.export import inference
+from cmpe_jax.tools.shared import trained
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 TOLERANCE = 1e-5  # of logits; relative to the largest of an image where that is larger than 1
@@ -35,7 +36,7 @@ print(model.call(np.zeros((3, {size}, {size}, 3), np.uint8)))  # RGB images in, 
 
 def program(run: trained.Trained) -> export.Exported:
   """The network as StableHLO: uint8[batch, H, W, 3] -> float32[batch, classes], normalization inside."""
-  size = run.info.image_size
+  size = run.dataset.image_size
   (batch,) = export.symbolic_shape('batch')
   images = jax.ShapeDtypeStruct((batch, size, size, 3), np.uint8)
   return export.export(jax.jit(inference.function(run)), platforms=PLATFORMS)(images)
@@ -50,7 +51,7 @@ def difference(run: trained.Trained, call: Callable[[np.ndarray], Any], batch: i
   Raises:
     RuntimeError: it is more than TOLERANCE: `call` does not compute what the model computes.
   """
-  size = run.info.image_size
+  size = run.dataset.image_size
   images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3)).astype(np.uint8)
   model = trained.single_precision(run)
   want = np.asarray(jax.jit(model.logits)(model.variables, images))
@@ -62,20 +63,19 @@ def difference(run: trained.Trained, call: Callable[[np.ndarray], Any], batch: i
 
 def weights(run: trained.Trained) -> dict[str, np.ndarray]:
   """{'params/stem/kernel': ..., 'batch_stats/...': ...}, as trained: nothing folded."""
-  flat, _ = jax.tree_util.tree_flatten_with_path(run.variables)
-  return {'/'.join(part.key for part in path): np.asarray(leaf) for path, leaf in flat}
+  return {name: np.asarray(leaf) for name, leaf in paths.named(run.variables).items()}
 
 
 def description(run: trained.Trained) -> dict[str, Any]:
   """What one must know to use the files: input, classes, the network and its training."""
-  info = run.info
+  dataset = run.dataset
   return {
-    'input': f'uint8[batch, {info.image_size}, {info.image_size}, 3], RGB, not normalized',
-    'output': f'float32[batch, {info.num_classes}], logits',
+    'input': f'uint8[batch, {dataset.image_size}, {dataset.image_size}, 3], RGB, not normalized',
+    'output': f'float32[batch, {dataset.num_classes}], logits',
     'class_names': list(run.names),
-    'normalization': {'mean': info.mean, 'std': info.std, 'note': 'of values / 255; inside the program'},
+    'normalization': {'mean': dataset.mean, 'std': dataset.std, 'note': 'of values / 255; inside the program'},
     'layout': f'{WEIGHTS}: kernels are [height, width, in, out] and [in, out]; images are [batch, height, width, 3]',
-    'config': configs.plain(run.config),
+    'config': plain(run.config),
   }
 
 
@@ -96,7 +96,7 @@ def write(run: trained.Trained, output: pathlib.Path) -> float:
     (output / PROGRAM).write_bytes(data)
     safetensors.numpy.save_file(weights(run), output / WEIGHTS, {'model': json.dumps(about)})
     (output / DESCRIPTION).write_text(json.dumps(about, indent=2, ensure_ascii=False) + '\n')
-    (output / EXAMPLE).write_text(EXAMPLE_TEXT.format(program=PROGRAM, size=run.info.image_size))
+    (output / EXAMPLE).write_text(EXAMPLE_TEXT.format(program=PROGRAM, size=run.dataset.image_size))
   except OSError as error:
     raise UserError(f'output={str(output)!r} cannot be written ({error.strerror}): give another folder.') from error
   return difference(run, export.deserialize(bytearray((output / PROGRAM).read_bytes())).call)
@@ -113,7 +113,7 @@ def write_onnx(run: trained.Trained, output: pathlib.Path) -> float:
     import onnxruntime
   except ImportError as error:
     raise UserError(f'--onnx needs {error.name}: pip install -r requirements-onnx.txt') from error
-  size, path = run.info.image_size, str(output / ONNX)
+  size, path = run.dataset.image_size, str(output / ONNX)
   images = jax.ShapeDtypeStruct(('batch', size, size, 3), np.uint8)
   jax2onnx.to_onnx(inference.function(run), [images], model_name='cmpe', return_mode='file', output_path=path)
   session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
@@ -126,7 +126,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--output', required=True, type=pathlib.Path, help='folder of the files')
   parser.add_argument('--onnx', action='store_true', help='an ONNX file too (pip install -r requirements-onnx.txt)')
   options = parser.parse_args(argv)
-  compile_cache()
+  start.jax()
   run = trained.open_run(options.workdir, options.checkpoint)
   found = [write(run, options.output)]
   files = [PROGRAM, WEIGHTS, DESCRIPTION, EXAMPLE]
@@ -134,8 +134,4 @@ def main(argv: Sequence[str]) -> None:
     found.append(write_onnx(run, options.output))
     files.append(ONNX)
   rows = {str(options.output / name): f'{(options.output / name).stat().st_size:,} bytes' for name in files}
-  metrics.say(metrics.table(rows | {'against the model': f'logits equal to {max(found):.1e}'}))
-
-
-if __name__ == '__main__':
-  sys.exit(command.run(lambda: main(sys.argv[1:]), sys.argv[:1]))
+  print(table(rows | {'against the model': f'logits equal to {max(found):.1e}'}))

@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmpe_jax import models
+from cmpe_jax.models import builder, map_filters
 from cmpe_jax.models import inner_imaging as imaging
-from cmpe_jax.models import layers
-from cmpe_jax.tools import trained
+from cmpe_jax.tools.shared import trained
 
 # The normalizations of a block that follow a convolution directly, by (block, preact).
 FOLLOWS = {
@@ -32,8 +31,9 @@ def function(run: trained.Trained) -> Callable[[jax.Array], jax.Array]:
   """uint8[N, H, W, 3] -> logits float32[N, classes], N of any size, symbolic too; computed in float32."""
   run = trained.single_precision(run)
   config = run.config.model.copy_and_resolve_references()
-  config.gate_form = 'exact'
-  model = models.build(config)
+  config.gate_form = 'fused'
+  config.scan_blocks = False  # each block's constants are found by the path of its modules
+  model = builder.build(config)
   params, constants = fold(run.variables, config)
 
   def apply_folded(call: Callable, arguments: tuple, keywords: Tree, context: nn.module.InterceptorContext) -> Any:
@@ -41,7 +41,7 @@ def function(run: trained.Trained) -> Callable[[jax.Array], jax.Array]:
     if context.method_name != '__call__' or module.path not in constants:
       return call(*arguments, **keywords)
     gain, offset = constants[module.path]
-    if isinstance(module, layers.CollapsedNorm):
+    if isinstance(module, map_filters.CollapsedNorm):
       image, kernel = arguments
       return (imaging.apply_filter(image[None], jnp.asarray(gain), kernel.shape[:2]) + offset)[0]
     normed = [x + offset if gain is None else x * gain + offset for x in arguments]
@@ -61,7 +61,7 @@ def fold(variables: Tree, config: Any) -> tuple[Tree, Constants]:
 
   Args:
     variables: {'params', 'batch_stats'}.
-    config: the keys of `cmpe_jax.config.model()`.
+    config: the keys of `cmpe_jax.keys.MODEL`.
 
   Returns:
     The parameters, float32, and (gain or None, offset) each normalization; of a gate's (filter [1, T], offset [1]).

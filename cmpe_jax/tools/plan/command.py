@@ -18,17 +18,19 @@ import ml_collections
 from absl import flags
 from jax.sharding import Mesh
 
-from cmpe_jax import command, events, models, optimizer, state, step
-from cmpe_jax import config as configs
-from cmpe_jax import mesh as meshes
-from cmpe_jax.data import datasets, folder, pipeline, stream
+from cmpe_jax.config import check
+from cmpe_jax.data import resident, streamed
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import chips, hlo
-from cmpe_jax.tools.tables import aligned
+from cmpe_jax.models import builder
+from cmpe_jax.runtime import command, files, start
+from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.runtime.printing import aligned
+from cmpe_jax.tools.shared import chips, hlo
+from cmpe_jax.training.run import Run, assemble
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class StepCost:
   """What the compiler says of one step, on one device.
 
   Attributes:
@@ -51,7 +53,7 @@ class Program:
   collectives: dict[str, tuple[int, int]]
   seconds: float
 
-  def counted_by(self, part: 'Program', times: int = 1) -> 'Program':
+  def counted_by(self, part: 'StepCost', times: int = 1) -> 'StepCost':
     """This program's memory, with the operations of `part`, done `times` times.
 
     The compiler's cost analysis counts the body of a loop once. So `part` is a program without loops.
@@ -70,58 +72,45 @@ class Program:
 
 
 class Plan:
-  """Compiles the steps of a (resolved) configuration for devices that may not be there."""
+  """Compiles the steps of a run for devices that may not be there."""
 
-  def __init__(self, config: ml_collections.ConfigDict, devices: list[jax.Device]):
-    """Raises `UserError`: wrong values in the configuration; a batch that does not divide by the devices."""
-    self._config, self._devices = config, devices
-    self._mesh, self._info = meshes.make(devices), datasets.describe(config)
-    meshes.check_batch(self._mesh, config.batch_size, config.accumulate_steps)
-    self._examples = {split: _examples(config, self._info, split) for split in ('train', 'test')}
-    self._model = models.of_run(config)
-    self._source = pipeline.Resident if self._info.resident else stream.Streamed
-    side = self._info.image_size
-    image = jax.ShapeDtypeStruct((1, side, side, 3), step.image_dtype(config))
-    variables = jax.eval_shape(lambda x: self._model.init(jax.random.key(0), x), image)
-    self._variables = {name: variables[name] for name in ('params', 'batch_stats')}
+  def __init__(self, run: Run):
+    self._run = run
+    self._source = resident if run.dataset.is_resident else streamed
 
-  def train(self) -> Program:
+  def train(self) -> StepCost:
     """The training step. Raises `UserError` if it needs more memory than a device has."""
-    config = self._config
-    rate = optimizer.schedule(config, events.plan(config, self._examples['train']).total)
-    transformation = optimizer.make(config, rate)
-    start = jax.eval_shape(lambda v: state.create(v, transformation, config.ema_decay > 0), self._variables)
-    train_step = step.make_train(config, self._model, self._info, transformation, rate, unroll=False)
-    call = step.compile_train(train_step, self._source, self._mesh)
-    inputs = _inputs(self._info, self._mesh, self._examples['train'], config.batch_size, leading=1)
+    run, config = self._run, self._run.config
+    start = jax.eval_shape(run.state, run.variable_shapes())
+    call = run.train_call(self._source.materialize, unroll=False)
+    inputs = _inputs(run, 'train', config.batch_size, leading=1)
     whole = self._compile(call, start, inputs, config.batch_size)
     if config.accumulate_steps == 1 and not config.model.scan_blocks:
       return whole
     return whole.counted_by(self._without_loops().train(), config.accumulate_steps)
 
-  def evaluate(self) -> Program:
+  def evaluate(self) -> StepCost:
     """The evaluation step. Raises `UserError` if it needs more memory than a device has."""
-    config = self._config
-    call = step.compile_eval(step.make_eval(config, self._model, self._info), self._source, self._mesh)
-    size = meshes.eval_batch(self._mesh, config.eval_batch_size or config.batch_size, self._examples['test'])
-    inputs = _inputs(self._info, self._mesh, self._examples['test'], size)
-    whole = self._compile(call, self._variables, inputs, size)
-    return whole.counted_by(self._without_loops().evaluate()) if config.model.scan_blocks else whole
+    run = self._run
+    size = run.eval_batch(run.dataset.counts['test'])
+    inputs = _inputs(run, 'test', size)
+    whole = self._compile(run.eval_call(self._source.materialize), run.variable_shapes(), inputs, size)
+    return whole.counted_by(self._without_loops().evaluate()) if run.config.model.scan_blocks else whole
 
   def _without_loops(self) -> 'Plan':
     """One micro-batch as a step of its own, and blocks one after the other."""
-    config = ml_collections.ConfigDict(self._config.to_dict())
+    run, config = self._run, ml_collections.ConfigDict(self._run.config.to_dict())
     size = config.batch_size // config.accumulate_steps
     evaluated = config.eval_batch_size or config.batch_size
     config.update(
       {'batch_size': size, 'accumulate_steps': 1, 'eval_batch_size': evaluated, 'learning_rate_batch_size': 0}
     )
     config.model.scan_blocks = False
-    return Plan(config, self._devices)
+    return Plan(dataclasses.replace(run, config=config, model=builder.of_run(config)))
 
-  def _compile(self, call: Any, tree: Any, inputs: tuple[Any, Any], images: int) -> Program:
-    traced = call.trace(_replicated(tree, self._mesh), *inputs)
-    lowered = traced.lower(lowering_platforms=(self._devices[0].platform,))
+  def _compile(self, call: Any, tree: Any, inputs: tuple[Any, Any], images: int) -> StepCost:
+    traced = call.trace(_replicated(tree, self._run.mesh), *inputs)
+    lowered = traced.lower(lowering_platforms=(self._run.mesh.devices.flat[0].platform,))
     began = time.perf_counter()
     try:
       compiled = lowered.compile()
@@ -136,7 +125,7 @@ class Plan:
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     floor = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     floor += memory.temp_size_in_bytes
-    return Program(
+    return StepCost(
       images=images,
       arguments=memory.argument_size_in_bytes,
       temporary=memory.temp_size_in_bytes,
@@ -148,28 +137,20 @@ class Plan:
     )
 
 
-def _examples(config: ml_collections.ConfigDict, info: datasets.Dataset, split: str) -> int:
-  """Examples of 'train' or 'test', without the data."""
-  if info.name.startswith(datasets.FOLDER_PREFIX):
-    place = pathlib.Path(info.name.removeprefix(datasets.FOLDER_PREFIX))
-    return len(folder.scan(place, config.split_seed).splits[split])
-  return sum(datasets.KNOWN[info.name].counts[name] for name in datasets.stored_splits(config, split))
-
-
-def _inputs(info: datasets.Dataset, mesh: Mesh, examples: int, batch_size: int, leading: int = 0) -> tuple[Any, Any]:
+def _inputs(run: Run, split: str, batch_size: int, leading: int = 0) -> tuple[Any, Any]:
   """Shapes of (resident, drawn), as the sources of cmpe_jax.data give them."""
-  shape, sharding = (1,) * leading, meshes.batch_sharding(mesh, leading)
-  image = (info.image_size, info.image_size, 3)
+  dataset, shape, sharding = run.dataset, (1,) * leading, meshes.batch_sharding(run.mesh, leading)
+  image, examples = (dataset.image_size, dataset.image_size, 3), dataset.counts[split]
 
   def batch(dtype: Any, *rest: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((*shape, batch_size, *rest), dtype, sharding=sharding)
 
-  if info.resident:
-    resident = {
+  if dataset.is_resident:
+    arrays = {
       'image': jax.ShapeDtypeStruct((examples, *image), jnp.uint8),
       'label': jax.ShapeDtypeStruct((examples,), jnp.int32),
     }
-    return _replicated(resident, mesh), batch(jnp.int32)
+    return _replicated(arrays, run.mesh), batch(jnp.int32)
   drawn = {'image': batch(jnp.uint8, *image), 'label': batch(jnp.int32), 'mask': batch(jnp.bool_)}
   return {}, drawn | {'index': batch(jnp.int32)}
 
@@ -179,7 +160,7 @@ def _replicated(tree: Any, mesh: Mesh) -> Any:
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def table(found: dict[str, Program], chip: chips.Chip | None) -> str:
+def table(found: dict[str, StepCost], chip: chips.Chip | None) -> str:
   """The programs side by side."""
   every = list(found.values())
   rows = {
@@ -211,10 +192,10 @@ def _bytes(count: float) -> str:
 def main() -> None:
   """The command."""
   config, output = command.given_config('configs/imagenet_cmpe50.py'), flags.FLAGS.json
-  configs.check(config)
+  check(config)
   devices, chip = chips.devices(flags.FLAGS.topology)
-  jax.config.update('jax_enable_x64', config.dtype == 'float64')
-  plan = Plan(datasets.resolve(config), devices)
+  start.jax(config.dtype, cached=False)
+  plan = Plan(assemble(config, devices))
   found = {}
   for name, compile_step in (('train', plan.train), ('eval', plan.evaluate)):
     print(f'compiling the {name} step for {len(devices)} x {devices[0].device_kind} ...', file=sys.stderr, flush=True)
@@ -228,11 +209,4 @@ def main() -> None:
     )
   if output:
     values = {name: dataclasses.asdict(program) for name, program in found.items()}
-    pathlib.Path(output).write_text(json.dumps(values, indent=2) + '\n')
-
-
-if __name__ == '__main__':
-  command.config_flag()
-  flags.DEFINE_string('topology', 'v5e:4x4', 'v5e, v5p or v6e and the chips of the slice; or cpu:8.')
-  flags.DEFINE_string('json', None, 'A file that gets the numbers too.')
-  sys.exit(command.run(main))
+    files.write(pathlib.Path(output), json.dumps(values, indent=2) + '\n', 'json')

@@ -18,11 +18,10 @@ import jax
 import numpy as np
 from PIL import Image
 
-from cmpe_jax import command, memory, metrics
-from cmpe_jax.cache import compile_cache
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import trained
-from cmpe_jax.tools.tables import aligned
+from cmpe_jax.runtime import start
+from cmpe_jax.runtime.printing import aligned
+from cmpe_jax.tools.shared import trained
 
 Prediction = dict[str, Any]
 
@@ -58,7 +57,7 @@ def predict(
   """
   skipped: dict[str, str] = {}
   results = []
-  top, size = min(top, run.info.num_classes), min(batch_size, len(files))
+  top, size = min(top, run.dataset.num_classes), min(batch_size, len(files))
   call = jax.jit(lambda variables, images: jax.lax.top_k(jax.nn.softmax(run.logits(variables, images)), top))
   for files_read, images in _batches(run, files, size, skipped):
     padded = np.concatenate([images, np.zeros((size - len(images), *images.shape[1:]), np.uint8)])
@@ -80,7 +79,7 @@ def _batches(
   def prepare(path: pathlib.Path) -> tuple[np.ndarray, str] | UserError:
     try:
       data = trained.read(path)
-      return run.square(data, str(path)), note(data, run.info.image_size)
+      return run.square(data, str(path)), note(data, run.dataset.image_size)
     except UserError as error:
       return error
 
@@ -151,19 +150,14 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--format', choices=FORMATS, default='table', help='of the output (default: table)')
   parser.add_argument('--batch_size', type=trained.positive, default=64, help='images at a time (default: 64)')
   options = parser.parse_args(argv)
-  compile_cache()
-  memory.keep()
+  start.jax()
   files = find(options.paths)
   results, skipped = predict(
     trained.open_run(options.workdir, options.checkpoint), files, options.top, options.batch_size
   )
   if results:
-    metrics.say(FORMATS[options.format](results))
+    print(FORMATS[options.format](results))
   for reason in skipped.values():
     print(f'skipped: {reason}', file=sys.stderr, flush=True)
   if skipped:
     raise UserError(f'{len(skipped)} of {len(files)} files were skipped because they are not readable images.')
-
-
-if __name__ == '__main__':
-  sys.exit(command.run(lambda: main(sys.argv[1:]), sys.argv[:1]))

@@ -7,7 +7,6 @@ convolutions give, as Radosavovic et al. 2020 (arXiv 2003.13678) count them.
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,9 +15,9 @@ import ml_collections
 from jax.extend import core
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from cmpe_jax import models, optimizer, step
-from cmpe_jax.models import blocks
-from cmpe_jax.state import count
+from cmpe_jax.models import blocks, builder, paths
+from cmpe_jax.models.precision import at_least_float32
+from cmpe_jax.training.state import count
 
 CONVOLUTION, PRODUCT = 'conv_general_dilated', 'dot_general'
 HEAD = 'head'
@@ -53,7 +52,7 @@ class Part:
 
 def parameters(config: ml_collections.ConfigDict) -> int:
   """Parameters of a resolved configuration. Raises `UserError`: it has no such network."""
-  model = models.build(config.model, config.dtype)
+  model = builder.build(config.model, config.dtype)
   with jax.enable_x64(config.dtype == 'float64'):
     return count(jax.eval_shape(lambda x: model.init(jax.random.key(0), x), _image(config))['params'])
 
@@ -65,16 +64,15 @@ def parts(config: ml_collections.ConfigDict) -> list[Part]:
     UserError: it has no such network.
   """
   tree, outputs, costs = _trace(config)
-  frozen = optimizer.frozen_mask(tree['params'], config.freeze)
   found = []
   for name, (output, depth) in outputs.items():
     values = {'trainable': 0, 'frozen': 0, 'statistics': 0}
     for top, shapes in tree['params'].items():
-      if part_of(top) == name:
-        fixed = all(jax.tree.leaves(frozen[top]))
+      if paths.part_of(top) == name:
+        fixed = paths.is_frozen(top, config.freeze)
         values['frozen' if fixed else 'trainable'] += count(shapes)
     for top, shapes in tree['batch_stats'].items():
-      values['statistics'] += count(shapes) if part_of(top) == name else 0
+      values['statistics'] += count(shapes) if paths.part_of(top) == name else 0
     own = [(macs, gate, size) for place, macs, gate, size in costs if place == name]
     found.append(
       Part(
@@ -90,12 +88,6 @@ def parts(config: ml_collections.ConfigDict) -> list[Part]:
   return found
 
 
-def part_of(path: str) -> str:
-  """'stage2_block0/conv1' -> 'stage2'; 'stem', 'input_bn' -> 'stem'; 'final_bn', 'classifier' -> 'head'."""
-  match = re.search(r'\b(stage\d+)_block|\b(stem|input_bn)', path)
-  return (match[1] or 'stem') if match else HEAD
-
-
 def total(found: list[Part]) -> Part:
   """The whole network."""
   sums = {
@@ -107,7 +99,7 @@ def total(found: list[Part]) -> Part:
 
 
 def _image(config: ml_collections.ConfigDict) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), step.image_dtype(config))
+  return jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), at_least_float32(config.dtype))
 
 
 def _trace(config: ml_collections.ConfigDict) -> tuple[Any, dict[str, Any], list[tuple[str, int, bool, int]]]:
@@ -115,12 +107,12 @@ def _trace(config: ml_collections.ConfigDict) -> tuple[Any, dict[str, Any], list
 
   One trace, of the initialization, gives all: it has the products of an evaluation and no others.
   """
-  model = models.build(config.model, config.dtype)
+  model = builder.build(config.model, config.dtype)
 
   def captured(module: Any, method: str) -> bool:
     return method == 'embed' or (method == '__call__' and isinstance(module, blocks.Block))
 
-  def call(image):
+  def call(image: jax.Array) -> Any:
     return model.init_with_output(jax.random.key(0), image, mutable=True, capture_intermediates=captured)
 
   with jax.enable_x64(config.dtype == 'float64'):
@@ -128,7 +120,7 @@ def _trace(config: ml_collections.ConfigDict) -> tuple[Any, dict[str, Any], list
   sown = tree['intermediates']
   outputs = {'stem': (sown['embed'][0].shape[1:], 0)}
   for stage, size in enumerate(model.stage_sizes, 1):
-    last, _ = sown[f'stage{stage}_block{size - 1}']['__call__'][0]
+    last, _ = sown[paths.block_name(stage, size - 1)]['__call__'][0]
     outputs[f'stage{stage}'] = (last.shape[1:], size)
   outputs[HEAD] = (logits.shape[1:], 0)
   used = [True] + [False] * (len(closed.jaxpr.outvars) - 1)
@@ -144,9 +136,9 @@ def _products(jaxpr: core.Jaxpr, outer: str = '') -> Iterator[tuple[str, int, bo
     if kind not in (CONVOLUTION, PRODUCT):
       continue
     operand, kernel = (_shape(value) for value in equation.invars)
-    shape, place = _shape(equation.outvars[0]), part_of(path)
+    shape, place = _shape(equation.outvars[0]), paths.part_of(path)
     if kind == CONVOLUTION:  # the kernel's: rows, columns, inputs, outputs
-      gate = '/gate/' in path
+      gate = paths.is_of_gate(path)
       yield place, math.prod(shape) * math.prod(kernel[:3]), gate, 0 if gate else math.prod(shape)
     else:
       ((contracted, _), _) = equation.params['dimension_numbers']

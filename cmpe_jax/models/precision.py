@@ -1,0 +1,9 @@
+"""Types: what is computed in more than the type of the feature maps."""
+
+import jax
+import jax.numpy as jnp
+
+
+def at_least_float32(dtype: jax.typing.DTypeLike) -> jnp.dtype:
+  """float64 for float64, else float32: the type of parameters, statistics, descriptors, gate, logits and loss."""
+  return jnp.promote_types(dtype, jnp.float32)

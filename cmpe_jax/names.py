@@ -1,0 +1,28 @@
+"""The names that a configuration can choose from. Imports nothing: flags and configurations need them before JAX is loaded."""
+
+# Each gate and the class that computes it, below cmpe_jax.models.gates. Every list of gates follows from this table.
+GATES = {
+  'none': '',
+  'se': 'squeeze_excite.SqueezeExcite',
+  'double_fc': 'double_fc.DoubleFC',
+  'pair_1x1': 'pair_view.PairView1x1',
+  'pair_2x1': 'pair_view.PairView2x1',
+  'folded_3x3': 'folded.FoldedInnerImaging',
+}
+GATE_FORMS = ('fused', 'reference')
+BACKBONES = ('resnet', 'wide_resnet', 'imagenet_resnet')
+BLOCKS = ('basic', 'bottleneck')
+DTYPES = ('float32', 'bfloat16', 'float64')
+SCHEDULES = ('step', 'cosine', 'constant')
+AUGMENTATIONS = ('', 'none', 'crop', 'crop_flip', 'random_resized')
+DECAYS = ('kernels', 'all')
+CHECKPOINTS = ('best', 'newest')
+SPLITS = ('train', 'validation', 'test')
+
+# What version 1.0 called values of keys; configurations that were saved then are read by these.
+RENAMED = {('model.gate_form', 'exact'): 'fused', ('model.gate_form', 'plain'): 'reference'}
+
+
+def current(key: str, value: object) -> object:
+  """The value of a configuration key as it is called today."""
+  return RENAMED.get((key, value), value) if isinstance(value, str) else value

@@ -1,0 +1,1 @@
+"""How a command starts and ends, and what it runs on: exit codes, memory, processes, signals, devices."""

@@ -1,0 +1,1 @@
+"""Is one gate better than another on these data? The same recipe, seeds and batches for each, and paired differences."""

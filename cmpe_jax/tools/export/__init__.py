@@ -1,0 +1,1 @@
+"""Takes a trained network out of this project: a program, weights, a description."""

@@ -1,0 +1,1 @@
+"""Names what is on images, by a trained network."""

@@ -1,0 +1,1 @@
+"""What several tools share: trained networks, sizes of networks, chips, and compiled programs as text."""

@@ -1,0 +1,1 @@
+"""How large a network is: parameters, MACs and activations, of each stage and with each gate."""

@@ -1,0 +1,1 @@
+"""Shows what the gates of a trained network see and do."""

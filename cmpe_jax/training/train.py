@@ -1,0 +1,117 @@
+"""A training run from its configuration to its table of results: what is opened, in which order, and closed again."""
+
+import contextlib
+import time
+
+import jax
+import ml_collections
+
+from cmpe_jax import config as configuration
+from cmpe_jax.data.source import Source
+from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.runtime import processes
+from cmpe_jax.runtime.profiler import Profiler
+from cmpe_jax.runtime.signals import Stop
+from cmpe_jax.training import run as runs
+from cmpe_jax.training import warm_start
+from cmpe_jax.training.checkpoint import Checkpoints
+from cmpe_jax.training.console import Console
+from cmpe_jax.training.evaluate import Evaluator
+from cmpe_jax.training.loop import Trainer
+from cmpe_jax.training.run import Run
+from cmpe_jax.training.state import TrainState
+from cmpe_jax.training.writer import Writer
+
+
+def train(
+  config: ml_collections.ConfigDict,
+  workdir: str,
+  profile: tuple[int, int] | None = None,
+  console: Console | None = None,
+) -> dict[str, float]:
+  """Trains `config` in `workdir`, from its newest checkpoint if it has one, and prints a table of the results.
+
+  Args:
+    config: all keys, such as `cmpe_jax.config.load('digits')`.
+    workdir: where everything is written.
+    profile: first and last step to trace into `workdir`/profile.
+    console: where the lines go, and who follows the steps; default: stdout.
+
+  Returns:
+    The figures on the test split: {'eval/accuracy': ..., ...}; 'test/...' of the best checkpoint with a validation part.
+
+  Raises:
+    UserError: a wrong input, or a loss that is not finite.
+    Interrupted: SIGTERM or SIGINT; the state is saved, the same call goes on.
+  """
+  began, console = time.perf_counter(), console or Console()
+  with Stop() as stop, contextlib.ExitStack() as opened:
+    run, source, evaluator = processes.together('configuration and data', lambda: _open(config, opened))
+    checkpoints = Checkpoints(workdir, config.keep_checkpoints, scored=config.validation > 0)
+    opened.callback(checkpoints.close)
+    _agree(run, source, workdir)
+    state, start = _first_state(run, checkpoints, console)
+    writer = opened.enter_context(contextlib.closing(Writer(workdir, start)))
+    total = run.schedule.total
+    if start >= total:
+      console.say(f'nothing left to do: step {start} of {total} is done (raise epochs to train on).')
+    else:
+      profiler = opened.enter_context(Profiler(workdir, profile))
+      Trainer(run, source, evaluator, checkpoints, writer, console, profiler, stop, start).train(state)
+    checkpoints.wait()
+    values = _results(run, evaluator, checkpoints, writer, max(start, total))
+    chosen = checkpoints.choose('best')
+    processes.barrier('end')
+  console.trained(values, time.perf_counter() - began, str(checkpoints.directory / str(chosen)), workdir)
+  return values
+
+
+def _open(config: ml_collections.ConfigDict, opened: contextlib.ExitStack) -> tuple[Run, Source, Evaluator]:
+  """The run and its data, before anything is compiled or written, so that wrong inputs show at once."""
+  run = runs.assemble(config)
+  source = opened.enter_context(contextlib.closing(run.open('train')))
+  run = runs.of_size(run, source.num_examples)
+  evaluator = opened.enter_context(contextlib.closing(Evaluator(run, 'validation' if config.validation else 'test')))
+  return run, source, evaluator
+
+
+def _agree(run: Run, source: Source, workdir: str) -> None:
+  """Several processes check that they see the same configuration, workdir and data."""
+  if jax.process_count() > 1:
+    seen = {'workdir': processes.workdir_mark(workdir), 'training split': runs.data_mark(source)}
+    processes.check_same(run.facts() | seen)
+
+
+def _first_state(run: Run, checkpoints: Checkpoints, console: Console) -> tuple[TrainState, int]:
+  """The newest checkpoint's state, or the initial one; and its step."""
+  newest = max(checkpoints.steps(), default=None)
+  if newest is not None:
+    configuration.check_resumed(run.config, checkpoints.config(newest), newest)
+  variables = run.variables()
+  console.begins(run, variables)
+  if newest is None and run.config.init_from:
+    variables, report = processes.together('init_from', lambda: warm_start.load(run.config, variables))
+    console.say(report)
+  state = meshes.replicate(run.state(meshes.replicate(variables, run.mesh)), run.mesh)
+  if newest is None:
+    return state, 0
+  state = checkpoints.restore(newest, state)
+  console.say(f'going on from the checkpoint at step {newest}')
+  return state, newest
+
+
+def _results(run: Run, evaluator: Evaluator, checkpoints: Checkpoints, writer: Writer, done: int) -> dict[str, float]:
+  """The figures on the test split of the run that ended with step `done`, from metrics.jsonl where they are written.
+
+  Without a validation part they are the last evaluation's; else the best checkpoint's, under test/....
+  """
+  validated, averaged = run.config.validation > 0, run.config.ema_decay > 0
+  values = writer.find(done, 'test/' if validated else 'eval')
+  if processes.first_says(not values):
+    chosen = checkpoints.choose('best')
+    variables = meshes.replicate(jax.device_get(checkpoints.variables(chosen, averaged)), run.mesh)
+    name = 'test' if validated else 'eval_ema' if averaged else 'eval'
+    with contextlib.closing(Evaluator(run, 'test')) if validated else contextlib.nullcontext(evaluator) as tested:
+      values = {f'{name}/{key}': value for key, value in tested(variables).items()}
+    writer.write(done, values)
+  return values

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cmpe_jax.tools.tables import aligned
+from cmpe_jax.runtime.printing import aligned
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 INITS = ('drawn', 'jit')
@@ -141,9 +141,9 @@ def main() -> None:
               print(f'round {number + 1}: {name}, {init}, {state} ...', file=sys.stderr, flush=True)
               seconds = measure(init, config, overrides, pathlib.Path(images), pathlib.Path(cache))
               found.setdefault(name, {}).setdefault(f'{init} {state}', []).append(seconds)
-  from cmpe_jax.tools import benchmark_costs, benchmark_times
+  from cmpe_jax.tools import costs, times
 
-  about = {'batch_size': options.batch_size, **benchmark_times.machine(), 'versions': benchmark_costs.versions()}
+  about = {'batch_size': options.batch_size, **times.machine(), 'versions': costs.versions()}
   if options.json:
     options.json.write_text(json.dumps({'about': about, 'configs': found}, indent=1) + '\n')
   print(' '.join(f'{key}={value}' for key, value in about.items()) + '\n')

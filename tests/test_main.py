@@ -14,10 +14,10 @@ import pytest
 from harness import newest_arrays
 
 CONFIG = """
-from cmpe_jax import config as configs
+from cmpe_jax import config as configuration
 
 def get_config():
-  config = configs.base()
+  config = configuration.base()
   config.model.update({'block': 'basic', 'depth': 8, 'gate': 'none'})
   config.update({'batch_size': 64, 'epochs': 6.0, 'log_every_steps': 5, 'eval_every_steps': 50,
                  'checkpoint_every_steps': 7, 'mixup_alpha': 1.0, 'ema_decay': 0.9, 'steps_per_call': 1})

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from cmpe_jax import config as configs
+from cmpe_jax import config as configuration
+from cmpe_jax import names
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
@@ -33,7 +34,7 @@ def test_modules_and_keys():
   assert {'cmpe_jax.main', 'cmpe_jax.data.prepare', 'cmpe_jax.tools.plan'} <= modules
   assert [name for name in sorted(modules) if importlib.util.find_spec(name) is None] == []
   keys = set(re.findall(r'--config\.([\w.]+)', BOTH))
-  assert keys <= set(configs.flatten(configs.base()))
+  assert keys <= set(configuration.flatten(configuration.base()))
 
 
 @pytest.mark.parametrize('command', [line for line in COMMANDS if line.startswith('launch/')])
@@ -56,5 +57,5 @@ def test_the_picture_is_what_its_script_draws():
   gates = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(gates)
   assert gates.picture() == (ROOT / 'docs' / 'gates.svg').read_text()
-  for gate in configs.GATES:
+  for gate in names.GATES:
     assert f'>{gate}</text>' in gates.picture()

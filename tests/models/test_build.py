@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from cmpe_jax import config as configuration
-from cmpe_jax import models
+from cmpe_jax import keys, models, names
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import gates
+from cmpe_jax.models.gates.gate import Gate
 
 COUNTS = json.loads((pathlib.Path(__file__).parents[1] / 'golden' / 'blocks' / 'param_counts.json').read_text())['nets']
 VARIANTS = {
@@ -78,15 +79,18 @@ def test_parameter_counts_of_imagenet_nets(values, count):
   assert size(shapes_of(config, 224)['params']) == count
 
 
-def test_every_gate_is_known_to_the_configuration():
-  assert tuple(gates.GATES) == configuration.GATES
+def test_every_gate_has_a_class_and_is_known_to_the_configuration():
+  assert keys.MODEL['gate'].choices == tuple(names.GATES)
+  found = {name: gates.find(name) for name in names.GATES}
+  assert found.pop('none') is None
+  assert all(issubclass(kind, Gate) for kind in found.values())
 
 
-@pytest.mark.parametrize('gate', configuration.GATES)
+@pytest.mark.parametrize('gate', names.GATES)
 def test_forms_and_the_fast_initialization_have_one_tree(gate):
   config = config_of(depth=11, gate=gate)
   trees = []
-  for form in configuration.GATE_FORMS:
+  for form in names.GATE_FORMS:
     config.gate_form = form
     trees.append(shapes_of(config))
   assert trees[0] == trees[1]
@@ -168,7 +172,7 @@ def test_wrong_values_are_named_with_the_allowed_ones(values, words):
 @pytest.mark.parametrize('group_size', [0, 4])
 def test_batch_normalization_equals_flax(group_size):
   """In each group of consecutive examples; the running statistics take the groups' average."""
-  from cmpe_jax.models.layers import BatchNorm
+  from cmpe_jax.models.norms import BatchNorm
 
   with jax.enable_x64(True):
     x = 2 + 3 * jax.random.normal(jax.random.key(0), (12, 3, 3, 5), jnp.float64)

@@ -7,7 +7,7 @@ import pytest
 
 CODE = """
 import resource, sys
-from cmpe_jax import memory
+from cmpe_jax.runtime import memory
 if sys.argv[1] == 'keep':
   memory.keep()
 import jax, jax.numpy as jnp

@@ -2,19 +2,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmpe_jax import config as configs
-from cmpe_jax import optimizer
+from cmpe_jax import config as configuration
 from cmpe_jax.errors import UserError
+from cmpe_jax.training import optimizer
 
 
 def make(**keys):
-  config = configs.base()
+  config = configuration.base()
   config.update(keys)
   return config
 
 
 def rates(config, total, steps):
-  schedule = optimizer.schedule(config, total)
+  schedule = optimizer.learning_rate(config, total)
   return [float(schedule(step)) for step in steps]
 
 
@@ -52,7 +52,7 @@ def test_cosine_schedule_after_warm_up_against_the_formula():
 )
 def test_decay_points_outside_of_the_run_are_named(keys, named):
   with pytest.raises(UserError, match=named):
-    optimizer.schedule(make(**keys), 1000)
+    optimizer.learning_rate(make(**keys), 1000)
 
 
 PARAMS = {
@@ -74,7 +74,7 @@ def test_decay_acts_on_kernels_only_or_on_all():
 
 def test_two_steps_of_nesterov_sgd_with_decay_and_clipping_against_the_formula():
   config = make(weight_decay=0.1, grad_clip_norm=1.0, learning_rate=0.5, momentum=0.9, schedule='constant')
-  tx = optimizer.make(config, optimizer.schedule(config, 10))
+  tx = optimizer.make(config, optimizer.learning_rate(config, 10))
   params = {'a': {'kernel': jnp.array([3.0, -1.0])}}
   state = tx.init(params)
   x, v = np.array([3.0, -1.0]), np.zeros(2)

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cmpe_jax import config as configs
+from cmpe_jax import config as configuration
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import cells, compare, paired, results
+from cmpe_jax.tools.compare import cells, paired
+from cmpe_jax.tools.compare import command as compare
+from cmpe_jax.tools.compare import comparison as results
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 TINY = (
   '--config=configs/digits.py', '--config.model.block=basic', '--config.model.depth=8', '--config.epochs=2',
   '--config.warmup_epochs=1', '--config.batch_size=128',
@@ -39,7 +41,7 @@ def run(*arguments):
 
 
 def small_config(**values):
-  config = configs.base()
+  config = configuration.base()
   config.model.update({'block': 'basic', 'depth': 8})
   config.update({'epochs': 4.0} | values)
   return config

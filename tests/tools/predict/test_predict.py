@@ -13,7 +13,8 @@ from PIL import Image
 from scipy.special import softmax
 
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import predict, trained
+from cmpe_jax.tools.predict import command as predict
+from cmpe_jax.tools.shared import trained
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and benchmarks/README.md from the numbers in benchmarks/*.json: `python -m benchmarks.tables`.
+"""Writes the tables of the docs and of benchmarks/README.md from benchmarks/*.json: `python -m benchmarks.tables`.
 
 A table stands between the lines `<!-- NAME -->` and `<!-- /NAME -->`, NAME being a file's without .json.
 """
@@ -122,7 +122,8 @@ TABLES: dict[str, tuple[Callable[[Found], str], str]] = {
   'times_imagenet50': (times, f'ResNet-50 on images of 224x224. {TURNS}'),
   'peer': (
     peer,
-    "`seresnet50` of timm in PyTorch, and ours, on images of 224x224, in turns. In brackets the range of the rounds' ratios:",
+    '`seresnet50` of timm in PyTorch, and ours, on images of 224x224, in turns. In brackets the range of the '
+    "rounds' ratios:",
   ),
   'first_step': (
     first_step,
@@ -131,7 +132,8 @@ TABLES: dict[str, tuple[Callable[[Found], str], str]] = {
   ),
   'input': (
     reading,
-    'Random-resized crops of 224x224 from JPEG photos, images a CPU-second, our input pipeline and tf.data in turns. In '
+    'Random-resized crops of 224x224 from JPEG photos, images a CPU-second, our input pipeline and tf.data in turns. '
+    'In '
     "brackets the range of the rounds' ratios:",
   ),
 }

@@ -32,8 +32,12 @@ def run_module(module, *arguments):
   """`python -m module arguments` in the repository, with the CPU devices it would have by itself."""
   return subprocess.run(
     [sys.executable, '-m', module, *arguments],
-    cwd=ROOT, env=os.environ | {'XLA_FLAGS': ''}, capture_output=True, text=True, timeout=280,
-  )  # fmt: skip
+    cwd=ROOT,
+    env=os.environ | {'XLA_FLAGS': ''},
+    capture_output=True,
+    text=True,
+    timeout=280,
+  )
 
 
 def newest_arrays(workdir):

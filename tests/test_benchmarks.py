@@ -37,9 +37,12 @@ def cost(accessed):
 
 def test_ratios_of_costs():
   cells = {
-    'pre none - infer': cost(4e9), 'pre se exact infer': cost(4.1e9), 'pre se plain infer': cost(5e9),
-    'post none - train': cost(8e9), 'post se plain train': cost(9e9),
-  }  # fmt: skip
+    'pre none - infer': cost(4e9),
+    'pre se exact infer': cost(4.1e9),
+    'pre se plain infer': cost(5e9),
+    'post none - train': cost(8e9),
+    'post se plain train': cost(9e9),
+  }
   assert tables.costs({'cells': cells}).splitlines() == [
     '| gate | form | infer, pre | train, post |',
     '|---|---|---|---|',

@@ -1,4 +1,4 @@
-"""The fused form against the paper's own, the reference: outputs, gradients and statistics of every gate in every block."""
+"""The fused form against the paper's own, the reference: outputs, gradients, statistics, every gate and block."""
 
 import functools
 
@@ -110,7 +110,7 @@ def test_fused_is_the_same_on_eight_devices():
   ('kind', 'gate'), [(('basic', True), 'se'), (('bottleneck', True), 'pair_1x1'), (('bottleneck', False), 'folded_3x3')]
 )
 def test_float32_rounding_of_the_fused_form_is_no_worse(kind, gate):
-  """Distance from the float64 truth at most 1.5 times the reference's: geometric mean over output, statistics, gradients."""
+  """Distance from float64 at most 1.5 times the reference's: geometric mean over output, statistics, gradients."""
   ratios = []
   for seed in range(3):
     with jax.enable_x64(True):

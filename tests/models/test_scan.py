@@ -31,8 +31,11 @@ def examples(count=128):
 def config_of(gate, block, preact, **keys):
   config = configuration.base()
   config.model.update({'gate': gate, 'block': block, 'num_classes': CLASSES})
-  config.model.update({'backbone': 'resnet', 'depth': 20 if block == 'basic' else 29} if preact else
-                      {'backbone': 'imagenet_resnet', 'depth': 34 if block == 'basic' else 50, 'preact': False})  # fmt: skip
+  config.model.update(
+    {'backbone': 'resnet', 'depth': 20 if block == 'basic' else 29}
+    if preact
+    else {'backbone': 'imagenet_resnet', 'depth': 34 if block == 'basic' else 50, 'preact': False}
+  )
   config.update({'batch_size': BATCH, 'schedule': 'constant', 'learning_rate': 0.05, 'dtype': 'float64'})
   for key, value in keys.items():
     (config.model if key in config.model else config)[key] = value

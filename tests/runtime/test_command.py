@@ -28,9 +28,15 @@ def test_anything_else_keeps_its_traceback():
   with pytest.raises(ZeroDivisionError):
     command.run(lambda: 1 / 0, ['test'])
   done = subprocess.run(
-    [sys.executable, '-c', 'import sys; from cmpe_jax.runtime import command; sys.exit(command.run(lambda: 1 / 0, ["test"]))'],
-    capture_output=True, text=True, timeout=60,
-  )  # fmt: skip
+    [
+      sys.executable,
+      '-c',
+      'import sys; from cmpe_jax.runtime import command; sys.exit(command.run(lambda: 1 / 0, ["test"]))',
+    ],
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
   assert done.returncode == 1
   assert 'ZeroDivisionError' in done.stderr
 

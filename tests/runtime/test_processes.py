@@ -31,7 +31,8 @@ def fails():
   return 'data'
 
 assert processes.together('fine', lambda: me) == me
-for attempt in (lambda: processes.together('data', fails), lambda: processes.check_same({'seed': 3, 'workdir': str(me)})):
+facts = {'seed': 3, 'workdir': str(me)}
+for attempt in (lambda: processes.together('data', fails), lambda: processes.check_same(facts)):
   try:
     attempt()
   except UserError as error:

@@ -7,9 +7,12 @@ from cmpe_jax.training.console import Console
 
 def test_the_progress_line_has_what_people_ask_for_and_a_program_is_told_the_step(capsys):
   values = {
-    'train/loss': 0.5, 'train/accuracy': 0.875, 'train/learning_rate': 0.01, 'train/images_per_second': 1234.4,
+    'train/loss': 0.5,
+    'train/accuracy': 0.875,
+    'train/learning_rate': 0.01,
+    'train/images_per_second': 1234.4,
     'train/data_wait': 0.031,
-  }  # fmt: skip
+  }
   seen = []
   Console(on_step=lambda *step: seen.append(step)).logged(50, 1000, 2.5, values, '0:01:40')
   line = capsys.readouterr().out

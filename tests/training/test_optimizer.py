@@ -25,9 +25,14 @@ def test_step_schedule_falls_at_the_fractions():
 
 def test_decay_epochs_count_from_the_start_of_the_run_even_after_a_warm_up():
   config = make(
-    epochs=90.0, decay_fractions=(), decay_epochs=(30, 60, 80), warmup_epochs=5.0, learning_rate=0.1,
-    learning_rate_batch_size=256, batch_size=1024,
-  )  # fmt: skip
+    epochs=90.0,
+    decay_fractions=(),
+    decay_epochs=(30, 60, 80),
+    warmup_epochs=5.0,
+    learning_rate=0.1,
+    learning_rate_batch_size=256,
+    batch_size=1024,
+  )
   got = rates(config, 900, [0, 25, 50, 299, 300, 600, 800])
   np.testing.assert_allclose(got, [0, 0.2, 0.4, 0.4, 0.04, 0.004, 0.0004], rtol=1e-5)
 
@@ -64,8 +69,10 @@ PARAMS = {
 
 def test_decay_acts_on_kernels_only_or_on_all():
   assert optimizer.decay_mask(PARAMS, 'kernels') == {
-    'conv': {'kernel': True}, 'bn': {'scale': False, 'bias': False}, 'head': {'kernel': True, 'bias': False},
-  }  # fmt: skip
+    'conv': {'kernel': True},
+    'bn': {'scale': False, 'bias': False},
+    'head': {'kernel': True, 'bias': False},
+  }
   table = optimizer.table(make(weight_decay=5e-4), PARAMS).splitlines()
   assert table[1].split() == ['0.0005', '2', '10']
   assert table[2].split() == ['none', '3', '7']

@@ -36,9 +36,14 @@ def test_events_in_steps_and_the_last_step_has_all():
   )
   assert plan.total == 13
   assert {t: set(plan.at(t)) for t in range(1, 14) if plan.at(t)} == {
-    4: {'log'}, 5: {'evaluate'}, 6: {'checkpoint'}, 8: {'log'}, 10: {'evaluate'}, 12: {'log', 'checkpoint'},
+    4: {'log'},
+    5: {'evaluate'},
+    6: {'checkpoint'},
+    8: {'log'},
+    10: {'evaluate'},
+    12: {'log', 'checkpoint'},
     13: {'log', 'evaluate', 'checkpoint'},
-  }  # fmt: skip
+  }
 
 
 def test_with_a_validation_part_each_checkpoint_is_evaluated():

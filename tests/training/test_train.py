@@ -33,9 +33,17 @@ def lines(workdir):
 
 def test_a_run_with_everything_on(tmp_path, capsys):
   config = make(
-    validation=0.1, ema_decay=0.9, steps_per_call=3, label_smoothing=0.1, mixup_alpha=0.5, warmup_epochs=0.1,
-    epochs=0.5, batch_size=64, checkpoint_every_steps=4, eval_every_steps=100,
-  )  # fmt: skip
+    validation=0.1,
+    ema_decay=0.9,
+    steps_per_call=3,
+    label_smoothing=0.1,
+    mixup_alpha=0.5,
+    warmup_epochs=0.1,
+    epochs=0.5,
+    batch_size=64,
+    checkpoint_every_steps=4,
+    eval_every_steps=100,
+  )
   values = train(config, str(tmp_path), profile=(2, 3))
   output = capsys.readouterr().out
   total = 11  # half of 1433 - 143 = 1290 images in batches of 64: 10.1
@@ -47,8 +55,13 @@ def test_a_run_with_everything_on(tmp_path, capsys):
   for line in written:
     if 'train/loss' in line:
       assert set(line) == {
-        'step', 'train/loss', 'train/accuracy', 'train/learning_rate', 'train/images_per_second', 'train/data_wait',
-      }  # fmt: skip
+        'step',
+        'train/loss',
+        'train/accuracy',
+        'train/learning_rate',
+        'train/images_per_second',
+        'train/data_wait',
+      }
   evaluated = [line for line in written if 'eval/loss' in line]
   assert [line['step'] for line in evaluated] == [4, 8, 11]
   assert set(evaluated[0]) == {'step'} | {

@@ -63,18 +63,19 @@ def config(colours, digits_run):
 
 
 def started(config):
+  """Initial variables, those that the run starts from, and what it says of them."""
   config = resolved(config)
   variables = models.init(models.build(config.model), jax.random.key(0), config.image_size)
-  return named(variables), warm_start.load(config, variables)
+  loaded, report = warm_start.load(config, variables)
+  return named(variables), named(loaded), report
 
 
-def test_all_but_the_head_comes_from_the_other_run(config, digits_run, capsys):
-  initial, found = started(config)
+def test_all_but_the_head_comes_from_the_other_run(config, digits_run):
+  initial, found, said = started(config)
   for name, value in found.items():
     head = name.startswith('params/classifier')
     np.testing.assert_array_equal(value, initial[name] if head else digits_run[1][name])
   assert found['params/classifier/kernel'].shape == (64, 3)
-  said = capsys.readouterr().out
   assert 'new: 2 arrays, 195 values\n  params/classifier/bias\n  params/classifier/kernel\n' in said
   assert 'skipped: 2 arrays, 650 values' in said
   assert f'loaded: {len(found) - 2} arrays' in said
@@ -83,7 +84,7 @@ def test_all_but_the_head_comes_from_the_other_run(config, digits_run, capsys):
 
 def test_another_gate_starts_new(config, digits_run):
   config.model.gate = 'pair_1x1'
-  initial, found = started(config)
+  initial, found, _ = started(config)
   gates = {name for name in found if '/gate/' in name}
   assert len(gates) == 3 * 7
   for name, value in found.items():
@@ -93,7 +94,7 @@ def test_another_gate_starts_new(config, digits_run):
 
 def test_the_head_is_kept_on_the_same_dataset(config, digits_run):
   config.update({'dataset': 'digits', 'image_size': 0})
-  _, found = started(config)
+  _, found, _ = started(config)
   for name, value in found.items():
     np.testing.assert_array_equal(value, digits_run[1][name])
 

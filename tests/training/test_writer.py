@@ -22,8 +22,10 @@ def test_lines_past_the_restored_step_are_dropped_and_a_cut_line_too(tmp_path):
   again.close()
   lines = [json.loads(line) for line in path.read_text().splitlines()]
   assert lines == [
-    {'step': 10, 'train/loss': 0.1}, {'step': 20, 'train/loss': 0.05}, {'step': 30, 'train/loss': 7.0},
-  ]  # fmt: skip
+    {'step': 10, 'train/loss': 0.1},
+    {'step': 20, 'train/loss': 0.05},
+    {'step': 30, 'train/loss': 7.0},
+  ]
 
 
 def test_the_curve_is_in_tensorboard_and_goes_on_after_a_restart(tmp_path):

@@ -11,7 +11,7 @@ from harness import run_module
 
 from cmpe_jax import config as configuration
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools.benchmark import costs, fusions, programs, step, times
+from cmpe_jax.tools.benchmark import costs, programs, step, times
 from cmpe_jax.tools.benchmark.programs import Setting
 
 SMALL = ('--config=configs/digits.py', '--config.model.block=basic', '--config.model.depth=8', '--config.batch_size=4')
@@ -71,9 +71,13 @@ def test_an_order_that_the_network_does_not_have():
 def test_cells_are_all_combinations_and_without_a_gate_there_is_one_form():
   found = programs.settings(['post'], ['none', 'se'], ['reference', 'fused'], ['train', 'infer'])
   assert [cell.name for cell in found] == [
-    'post none - infer', 'post se reference infer', 'post se fused infer',
-    'post none - train', 'post se reference train', 'post se fused train',
-  ]  # fmt: skip
+    'post none - infer',
+    'post se reference infer',
+    'post se fused infer',
+    'post none - train',
+    'post se reference train',
+    'post se fused train',
+  ]
   assert {cell.reference for cell in found} == {found[0], found[3]}
 
 
@@ -187,51 +191,6 @@ def test_rounds_alternate_and_ratios_are_those_of_a_round():
 
 
 # As the TPU compiler writes them: layouts with tiles, memory on the chip, a copy in the background, a fusion's inside.
-TEXT = """
-%fused_computation (p: bf16[4,8]) -> bf16[4,8] {
-  %big = f32[1000,1000]{1,0} negate(%p), metadata={op_name="jit(call)/ResNet/stem/neg"}
-}
-
-ENTRY %main (a: bf16[4,8], w: f32[3]) -> bf16[4,8] {
-  %a = bf16[4,8]{1,0:T(8,128)(2,1)} parameter(0)
-  %w = f32[3]{0:T(128)} parameter(1)
-  %copy-start = (f32[3]{0:T(128)S(1)}, f32[3]{0:T(128)}, u32[]{:S(2)}) copy-start(%w)
-  %copy-done = f32[3]{0:T(128)S(1)} copy-done(%copy-start)
-  %fusion.1 = (bf16[4,8]{0,1:T(8,128)(2,1)S(1)}, f32[]{:T(128)}) fusion(%a, %copy-done), kind=kLoop, calls=%fused_computation, metadata={op_name="jit(call)/transpose(jvp(ResNet))/ResNet.run_stage/stage2_block3/stage2_block3.compete/gate/gate.excite/excite/dot_general" stack_frame_id=9}
-  %get-tuple-element = bf16[4,8]{0,1:T(8,128)(2,1)S(1)} get-tuple-element(%fusion.1), index=0
-  ROOT %add.2 = bf16[4,8]{1,0:T(8,128)(2,1)} add(%a, %get-tuple-element), metadata={op_name="jit(call)/ResNet/ResNet.embed/stem/add"}
-}
-"""  # noqa: E501
-
-
-def test_bytes_of_instructions_count_full_tiles_and_name_their_place():
-  tile = 2 * 8 * 128  # [4, 8] fills a tile of 8 x 128, whichever axis is the minor one
-  assert [tuple(instruction) for instruction in fusions.instructions(TEXT)] == [
-    ('%copy-start', 'copies', 4 * 128 + 4 * 128 + 4, 4 * 128),
-    ('%fusion.1', 'grad stage2 later gate', 2 * tile + 4 + 4 * 128, tile + 4),
-    ('%add.2', 'stem', 3 * tile, 2 * tile),
-  ]
-  assert fusions.groups(TEXT)['stem'] == {'count': 1, 'size': 3 * tile, 'outside': 2 * tile}
-  assert fusions.padded('64,9,9,3', '0,3,2,1:T(8,128)(2,1)') == '128,9,9,8'
-  assert fusions.padded('64,9', '1,0') == '64,9'
-
-
-@pytest.mark.parametrize(
-  ('operation', 'place'),
-  [
-    ('jit(call)/ResNet/ResNet.run_stage/stage1_block0/stage1_block0.identity_or_projection/shortcut/conv', 'stage1 first shortcut'),
-    ('jit(call)/ResNet/ResNet.run_stage/stage1_block2/stage1_block2.compete/add', 'stage1 later sum'),
-    ('jit(call)/transpose(jvp(ResNet))/ResNet.embed/stem_bn/reduce_sum', 'grad stem_bn'),
-    ('jit(call)/ResNet/reduce_sum', 'ends'),
-    (r"variables[\'params\'][\'stage3_block0\'][\'conv1\'][\'kernel\']", 'stage3 first conv1'),
-    ("state.batch_stats['stem_bn']['mean']", 'stem_bn'),
-    ('jit(call)/ResNet/ResNet.run_stage/stage2_block1/stage2_block1.compete/gate/gate.dense/squeeze/dot', 'stage2 later gate'),
-    ('jit(call)/mul', 'other'),
-    ('', 'other'),
-  ],
-)  # fmt: skip
-def test_places(operation, place):
-  assert fusions.place(operation) == place
 
 
 def test_breakdown_shows_the_largest_differences_first():

@@ -65,9 +65,16 @@ def test_another_number_of_classes_is_a_shape_error():
 def test_a_state_dict_of_timm_becomes_a_checkpoint(tmp_path):
   config = configuration.base()
   config.update({'dataset': 'imagenet2012', 'image_size': 64})
-  config.model.update({
-    'backbone': 'imagenet_resnet', 'block': 'basic', 'depth': 18, 'preact': False, 'gate': 'none', 'num_classes': 1000,
-  })  # fmt: skip
+  config.model.update(
+    {
+      'backbone': 'imagenet_resnet',
+      'block': 'basic',
+      'depth': 18,
+      'preact': False,
+      'gate': 'none',
+      'num_classes': 1000,
+    }
+  )
   ours = models.init(models.build(config.model), jax.random.key(3), 64)
   theirs = {}
   for place, leaf in jax.tree_util.tree_leaves_with_path(ours):

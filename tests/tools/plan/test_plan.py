@@ -111,9 +111,13 @@ def test_micro_batches_cost_the_same_and_need_less_memory(tmp_path):
   for parts in (1, 4):
     file = tmp_path / f'{parts}.json'
     done = run(
-      *SMALL, '--config.model.gate=none', '--config.batch_size=256', f'--config.accumulate_steps={parts}',
-      '--topology=cpu:2', f'--json={file}',
-    )  # fmt: skip
+      *SMALL,
+      '--config.model.gate=none',
+      '--config.batch_size=256',
+      f'--config.accumulate_steps={parts}',
+      '--topology=cpu:2',
+      f'--json={file}',
+    )
     assert done.returncode == 0, done.stderr
     found[parts] = json.loads(file.read_text())['train']
   assert found[4]['images'] == found[1]['images'] == 256

@@ -54,8 +54,12 @@ def test_macs_and_activations_of_a_basic_net_without_gates():
   assert third.macs == 64 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64)
   assert head.macs == 64 * 10
   assert [part.activations for part in (stem, first, second, third, head)] == [
-    1024 * 16, 2 * 1024 * 16, 3 * 256 * 32, 3 * 64 * 64, 0,
-  ]  # fmt: skip
+    1024 * 16,
+    2 * 1024 * 16,
+    3 * 256 * 32,
+    3 * 64 * 64,
+    0,
+  ]
   assert all(part.gate_macs == 0 for part in (stem, first, second, third, head))
 
 
@@ -131,8 +135,12 @@ def test_all_gates_side_by_side_with_the_papers_figures():
 def run(*arguments):
   return subprocess.run(
     [sys.executable, '-m', 'cmpe_jax.tools.summary', *arguments],
-    cwd=ROOT, env=os.environ | {'XLA_FLAGS': ''}, capture_output=True, text=True, timeout=200,
-  )  # fmt: skip
+    cwd=ROOT,
+    env=os.environ | {'XLA_FLAGS': ''},
+    capture_output=True,
+    text=True,
+    timeout=200,
+  )
 
 
 def test_the_command_and_a_gate_that_the_network_cannot_have(tmp_path):

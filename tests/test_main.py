@@ -121,7 +121,9 @@ def interrupt(tmp_path, workdir, number, delay):
 def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(tmp_path):
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   assert run(tmp_path, f'--workdir={whole}').returncode == 0
-  delays = random.Random(time.time_ns())
+  seed = time.time_ns()
+  print(f'the moments follow from seed {seed}')  # pytest shows it when the test fails
+  delays = random.Random(seed)
   codes = []
   for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
     codes.append(interrupt(tmp_path, broken, number, delays.uniform(0, 0.5))[0])

@@ -12,7 +12,7 @@ import pytest
 from cmpe_jax import config as configuration
 from cmpe_jax import keys, models, names
 from cmpe_jax.errors import UserError
-from cmpe_jax.models import gates
+from cmpe_jax.models import gates, paths
 from cmpe_jax.models.gates.gate import Gate
 
 COUNTS = json.loads((pathlib.Path(__file__).parents[1] / 'golden' / 'blocks' / 'param_counts.json').read_text())['nets']
@@ -137,8 +137,11 @@ def test_zero_init_makes_every_block_its_identity(block):
   config.zero_init = True
   params = models.init(models.build(config), jax.random.key(0), 64)['params']
   last, first = {'bottleneck': ('bn3', 'bn1'), 'basic': ('bn2', 'bn1')}[block]
-  assert not params['stage2_block1'][last]['scale'].any()
-  assert params['stage2_block1'][first]['scale'].all()
+  found = [value for name, value in params.items() if paths.block_of(name)]
+  assert len(found) == {'bottleneck': 16, 'basic': 8}[block]
+  for values in found:
+    assert not values[last]['scale'].any()
+    assert values[first]['scale'].all()
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ mount_disk() {
 copy_logs() {
   [[ -f log_name ]] || date -u "+worker-$number-%Y%m%dT%H%M%SZ.log" > log_name # a new machine, a new name
   while true; do
-    gcloud storage cp --quiet run.log "$CMPE_JAX_LOGS/$(< log_name)" > /dev/null 2>&1 || true
+    timeout 120 gcloud storage cp --quiet run.log "$CMPE_JAX_LOGS/$(< log_name)" > /dev/null 2>&1 || true
     [[ $1 == on ]] || break
     sleep "${CMPE_JAX_LOG_SECONDS:-60}"
   done
@@ -71,11 +71,12 @@ run_command() {
   fi
   "$@" >> run.log 2>&1 || code=$?
   echo "--- ended with $code" >> run.log
-  echo "$code" > exit_code.new
+  if [[ -n $copies ]]; then
+    kill -KILL "$copies" 2> /dev/null || true
+    copy_logs once
+  fi
+  echo "$code" > exit_code.new # last: whoever sees it may delete the machine
   mv exit_code.new exit_code
-  [[ -n $copies ]] || return 0
-  kill -KILL "$copies" 2> /dev/null || true
-  copy_logs once
 }
 
 start() {
@@ -104,7 +105,8 @@ follow() {
     last=$(($(wc -l < run.log) - $1 + 1))
     first=$((last > first ? last : first))
   fi
-  tail --lines=+"$first" --follow=name --retry --sleep-interval=0.2 --pid="$(< pid)" run.log 2> /dev/null | sed --unbuffered "s/^/[worker $number] /"
+  while runs; do sleep 0.2; done &
+  tail --lines=+"$first" --follow=name --retry --sleep-interval=0.2 --pid=$! run.log 2> /dev/null | sed --unbuffered "s/^/[worker $number] /"
 }
 
 code() {

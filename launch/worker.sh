@@ -125,7 +125,7 @@ stop() {
   runs || return 0
   touch stopped
   kill -TERM -- "-$(< pid)" 2> /dev/null || true
-  while runs; do sleep 1; done
+  while runs; do sleep 0.2; done
 }
 
 case ${1:-} in

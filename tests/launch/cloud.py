@@ -21,7 +21,9 @@ import sys
 import time
 
 CLOUD = pathlib.Path(os.environ['CLOUD'])
-NETWORK = 'There was a problem refreshing your current auth tokens: connection failed: Temporary failure in name resolution'
+NETWORK = (
+  'There was a problem refreshing your current auth tokens: connection failed: Temporary failure in name resolution'
+)
 COMMANDS = {
   'compute tpus queued-resources create', 'compute tpus queued-resources describe', 'compute tpus queued-resources delete',
   'compute tpus tpu-vm ssh', 'compute tpus tpu-vm scp', 'compute disks describe', 'storage cp', 'storage ls',
@@ -164,7 +166,7 @@ def ssh(command, request, flags):
     for home in homes
   ]
   before = -1 if event.endswith('at once') else checkpoints()
-  while any([session.poll() is None for session in sessions]):
+  while None in [session.poll() for session in sessions]:
     if event and checkpoints() > before:
       for session in sessions:  # the connection's own processes; what they started elsewhere goes on
         os.killpg(session.pid, signal.SIGKILL)
@@ -178,8 +180,16 @@ def ssh(command, request, flags):
 
 def worker(home):
   """The environment of a worker's shell."""
-  own = {'HOME': str(home), 'HOSTNAME': f't1v-n-0-w-{home.name[1:]}', 'PATH': f'{CLOUD}/worker:{CLOUD}/bin:/usr/bin:/bin'}
-  return own | {name: value for name, value in os.environ.items() if name in ('CLOUD', 'CMPE_JAX_LOG_SECONDS', 'STEPS', 'STEP_SECONDS')}
+  own = {
+    'HOME': str(home),
+    'HOSTNAME': f't1v-n-0-w-{home.name[1:]}',
+    'PATH': f'{CLOUD}/worker:{CLOUD}/bin:/usr/bin:/bin',
+  }
+  return own | {
+    name: value
+    for name, value in os.environ.items()
+    if name in ('CLOUD', 'CMPE_JAX_LOG_SECONDS', 'STEPS', 'STEP_SECONDS')
+  }
 
 
 def storage(command, words):

@@ -99,7 +99,7 @@ class Cloud:
     self.add('worker/python3', PYTHON)
     self.checkout = commit(folder / 'checkout')
     self.environment = {
-      'CLOUD': str(folder), 'TMPDIR': str(folder), 'POLL_SECONDS': '0.1', 'CMPE_JAX_LOG_SECONDS': '0.3',
+      'CLOUD': str(folder), 'TMPDIR': str(folder), 'POLL_SECONDS': '0.05', 'CMPE_JAX_LOG_SECONDS': '1',
       'PATH': f'{folder}/bin:{os.environ["PATH"]}', 'HOME': str(folder),
     }  # fmt: skip
 

@@ -72,7 +72,9 @@ def cluster(tmp_path):
   setup = pathlib.Path(__file__).parent / 'slurm' / 'setup.sh'
   subprocess.run([setup, 'start', tmp_path / 'slurm'], check=True, timeout=60)
   yield {'SLURM_CONF': str(tmp_path / 'slurm' / 'slurm.conf'), 'GRACE_SECONDS': '2'}
-  subprocess.run(['scancel', '--user=root'], env=os.environ | {'SLURM_CONF': f'{tmp_path}/slurm/slurm.conf'}, timeout=60)
+  subprocess.run(
+    ['scancel', '--user=root'], env=os.environ | {'SLURM_CONF': f'{tmp_path}/slurm/slurm.conf'}, timeout=60
+  )
   subprocess.run([setup, 'stop', tmp_path / 'slurm'], check=True, timeout=60)
 
 
@@ -110,7 +112,9 @@ class Job:
 def test_slurm_a_fault_of_one_task_wins_and_the_others_do_not_wait(cluster, checkout):
   # Task 1 has a wrong input; task 0 waits for it as at the start, and ends as one that was interrupted.
   job = Job(
-    cluster, checkout, 'if ((SLURM_PROCID)); then exit 2; fi; trap "exit 75" TERM; for i in {1..2000}; do sleep 0.1; done'
+    cluster,
+    checkout,
+    'if ((SLURM_PROCID)); then exit 2; fi; trap "exit 75" TERM; for i in {1..2000}; do sleep 0.1; done',
   )
   began = time.monotonic()
   assert job.submit('--workdir=w').returncode == 0

@@ -69,7 +69,10 @@ def test_tpu_data_disk_is_looked_at_before_anything_is_paid_for(cloud):
   for found, said in (
     (None, "cannot be looked at: ERROR: (gcloud.compute.disks.describe) The resource 'disks/d' was not found"),
     ('pd-balanced,', 'is a pd-balanced: v6e takes hyperdisk-balanced or hyperdisk-ml only'),
-    ('hyperdisk-ml,READ_WRITE_SINGLE', 'run gcloud compute disks update d --zone=z --project=p --access-mode=READ_ONLY_MANY'),
+    (
+      'hyperdisk-ml,READ_WRITE_SINGLE',
+      'run gcloud compute disks update d --zone=z --project=p --access-mode=READ_ONLY_MANY',
+    ),
   ):
     if found:
       (cloud.folder / 'disks' / 'd').write_text(found)

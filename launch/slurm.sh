@@ -81,6 +81,11 @@ if [[ $dry_run == yes ]]; then
   echo "$(quoted sbatch "${words[@]}") << 'JOB'"
   job
   echo JOB
+elif [[ ${options[check]} == yes ]]; then
+  code=0
+  job | sbatch "${words[@]}" || code=$?
+  cat "${options[name]}-check.log" || true
+  exit "$code"
 else
   job | sbatch "${words[@]}"
 fi

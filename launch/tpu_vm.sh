@@ -80,6 +80,9 @@ on_workers() {
   run gcloud compute tpus tpu-vm ssh "${options[name]}" "${place[@]}" --worker=all --command="$1"
 }
 
+# Whether --type has several machines: one has eight chips, or cores, at most.
+is_pod() { ((${options[type]##*-} > 8)); }
+
 # gcloud refuses to reach several workers when an ssh-agent has keys, but not its own.
 check_agent() {
   local key=~/.ssh/google_compute_engine keys print
@@ -99,7 +102,7 @@ check_disk() {
   IFS=, read -r kind mode <<< "$found"
   change="gcloud compute disks update $name --zone=$zone --project=$project --access-mode=READ_ONLY_MANY"
   [[ ${options[type]} != v6e-* || $kind == hyperdisk-* ]] || die "--data-disk=$disk is a $kind: v6e takes hyperdisk-balanced or hyperdisk-ml only."
-  [[ $kind != hyperdisk-* || $mode == READ_ONLY_MANY ]] || die "--data-disk=$disk is in the mode ${mode:-READ_WRITE_SINGLE}, in which several machines cannot read it: run $change."
+  [[ $kind != hyperdisk-* || $mode == READ_ONLY_MANY ]] || ! is_pod || die "--data-disk=$disk is in the mode ${mode:-READ_WRITE_SINGLE}, in which several machines cannot read it: run $change."
 }
 
 # Asks how the request stands: `now` becomes ACTIVE, WAITING_FOR_RESOURCES, SUSPENDED, ..., or ABSENT if there is none.
@@ -207,8 +210,10 @@ remove() {
   return 75
 }
 
-if [[ $dry_run == no && $action != delete ]]; then check_agent; fi
-if [[ $dry_run == no && ($action == create || $action == train) ]]; then check_disk; fi
+if [[ $dry_run == no && ($action == create || $action == train) ]]; then
+  if is_pod; then check_agent; fi
+  check_disk
+fi
 case $action in
   delete) remove ;;
   create)

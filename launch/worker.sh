@@ -100,7 +100,12 @@ start() {
 quoted_command() { printf '%q ' "$@"; }
 
 follow() {
-  local first=$(($(< run.from) + 1)) last
+  local first last
+  if [[ ! -f run.from ]]; then
+    echo "[worker $number] nothing has been started"
+    return
+  fi
+  first=$(($(< run.from) + 1))
   if [[ -n ${1:-} ]]; then
     last=$(($(wc -l < run.log) - $1 + 1))
     first=$((last > first ? last : first))

@@ -75,7 +75,7 @@ class Request:
   def grant(self, facts):
     cores = int(facts['type'].split('-')[1])
     each = 4 if facts['type'].startswith(('v5lite', 'v6e')) else 8
-    for number in range(max(cores // each, 1)):
+    for number in range(cores // each if cores > 8 else 1):
       (self.node / f'w{number}').mkdir(parents=True, exist_ok=True)
     self.write(**facts | {'state': 'ACTIVE'})
 

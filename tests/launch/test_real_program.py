@@ -128,8 +128,9 @@ def test_slurm_check_waits_and_ends_with_its_code(cluster, checkout):
   job = Job(cluster, checkout, 'echo "$SLURM_PROCID $2 $CMPE_JAX_PLATFORM"; exit $((SLURM_PROCID ? 0 : $CODE))')
   for code in (0, 2, 75):
     job.environment['CODE'] = str(code)
-    assert job.submit('--workdir=w', '--check').returncode == code
-  assert '1 cmpe_jax.tools.check cpu' in (checkout / 'cmpe_jax-check.log').read_text()
+    done = job.submit('--workdir=w', '--check')
+    assert done.returncode == code
+    assert '1 cmpe_jax.tools.check cpu' in done.stdout
   assert job.facts()[1] == 0
 
 

@@ -63,6 +63,15 @@ def test_the_same_command_twice_the_second_follows(cloud):
   assert last_line(second).endswith(KEPT)
 
 
+def test_two_at_the_same_moment_start_one_program(cloud):
+  both = [cloud.start('tpu_vm.sh', *TRAIN, '--keep', STEPS='24') for _ in range(2)]
+  outputs = [process.communicate(timeout=50)[0] for process in both]
+  assert [process.returncode for process in both] == [0, 0], outputs
+  assert cloud.requests() == {'run': 'ACTIVE'}
+  assert cloud.checkpoints()[24] == undisturbed(24)
+  assert [log.count('starts') for log in cloud.logs().values()] == [1, 1]
+
+
 def test_a_killed_launcher_is_taken_up_by_the_same_command(cloud):
   first = cloud.start('tpu_vm.sh', *TRAIN, STEPS='24')
   wait_for(lambda: len(cloud.checkpoints()) > 1)

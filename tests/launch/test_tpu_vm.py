@@ -95,5 +95,6 @@ def test_tpu_agent_without_gclouds_key_is_said_before_anything_is_paid_for(cloud
   done = cloud.run('tpu_vm.sh', *create)
   assert (done.returncode, 'reaches no more than one worker: run ssh-add' in done.stderr) == (2, True)
   assert not (cloud.folder / 'calls').exists()
+  assert cloud.run('tpu_vm.sh', 'create', '--name=one', '--zone=us-central1-a', '--type=v4-8').returncode == 0
   cloud.add('bin/ssh-add', '#!/bin/sh\necho "3072 SHA256:google me@home (RSA)"\n')
   assert cloud.run('tpu_vm.sh', *create).returncode == 0

@@ -11,7 +11,7 @@ ending=2  # the exit code where nothing may be touched; 75 once there was a slic
 ask() {
   local said
   found=()
-  said=$(on_workers "if [ -f cmpe_jax/launch/worker.sh ]; then bash cmpe_jax/launch/worker.sh code $(command_line); else echo none; fi" 2> "$scratch/said") || return 1
+  said=$(on_workers "if [ -f cmpe_jax/launch/worker.sh ]; then bash cmpe_jax/launch/worker.sh code $(command_line); else echo none; fi" 2> "$scratch/asked") || return 1
   mapfile -t found < <(grep -xE '[0-9]+|none|running|other|stopped' <<< "$said")
   ((${#found[@]}))
 }
@@ -33,7 +33,7 @@ watch() {
       know "$patience" || return 0
       [[ $now == ACTIVE ]] || return 0
       ((++silent < 20)) || return 0
-      echo "$program: ${options[name]} is $now, but does not answer: $(tail -1 "$scratch/said")" >&2
+      echo "$program: ${options[name]} is $now, but its workers do not answer: $(tail -1 "$scratch/asked")" >&2
     fi
     pause
   done
@@ -89,6 +89,7 @@ attempt() {
     return 3
   elif ((${#found[@]} == 0)); then
     why="the slice was lost ($now)"
+    [[ $now != ACTIVE ]] || why='no worker answered'
   fi
   case $(verdict "${found[@]}") in
     done) return 0 ;;

@@ -83,6 +83,23 @@ def test_a_killed_launcher_is_taken_up_by_the_same_command(cloud):
   assert (cloud.checkpoints()[24], last_line(second)) == (undisturbed(24), DELETED)
 
 
+def test_workers_that_do_not_answer_keep_their_program(cloud):
+  cloud.plan('ssh', '', '', '', 'broken', 'broken')  # the questions after a lost connection
+  cloud.plan('follow', 'drop')
+  done = cloud.run('tpu_vm.sh', *TRAIN, '--keep', STEPS='12')
+  assert done.returncode == 0, done.stderr
+  assert done.stderr.count('run is ACTIVE, but its workers do not answer: ERROR: (gcloud') == 2
+  train = cloud.start('tpu_vm.sh', *TRAIN, '--keep', STEPS='36')
+  wait_for(lambda: len(cloud.checkpoints()) > 13)
+  cloud.plan('ssh', 'broken')  # the first question: it looks as if nothing ran
+  second = cloud.run('tpu_vm.sh', *TRAIN, '--keep', STEPS='36')
+  assert (train.wait(timeout=30), second.returncode) == (0, 0)
+  assert 'the program runs: what is installed stays' in second.stdout
+  assert 'the program runs already: stop it first' in second.stderr
+  assert cloud.checkpoints()[36] == undisturbed(36)
+  assert [log.count('goes on from step 12') for log in cloud.logs().values()] == [1, 1]
+
+
 def test_a_silent_gcloud_is_not_an_absent_slice(cloud):
   cloud.plan('describe', *['network'] * 4)
   done = cloud.run('tpu_vm.sh', *TRAIN)
@@ -109,6 +126,20 @@ def test_three_failures_without_a_newer_checkpoint_end_it(kind, event, why, clou
   assert f'three failures without a newer checkpoint in gs://b/run; the last: {why}.' in done.stderr
   assert (cloud.requests(), last_line(done)) == ({}, DELETED)
   assert done.stdout.count('attempt ') == 2
+
+
+def test_a_disk_that_cannot_be_mounted_ends_it(cloud):
+  (cloud.folder / 'disks' / 'd').write_text('hyperdisk-ml,READ_ONLY_MANY')
+  cloud.add(
+    'worker/sudo', '#!/bin/sh\n[ "$1" = mkdir ] || { echo "mount: wrong fs type, bad superblock" >&2; exit 32; }\n'
+  )
+  disk = ('--data-disk=projects/p/zones/z/disks/d', '--data-device=/dev/sdb')
+  done = cloud.run('tpu_vm.sh', *TRAIN, *disk)
+  assert done.returncode == 1
+  assert done.stderr.count('mount: wrong fs type') == 6  # three times on two workers
+  assert 'the last: the installation failed.' in done.stderr
+  assert cloud.requests() == {}
+  assert last_line(done) == DELETED.replace('run.', 'run and projects/p/zones/z/disks/d.')
 
 
 def test_failures_with_newer_checkpoints_between_go_on(cloud):

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What the launch scripts share: flags, errors, dry runs, and which exit codes are worth another try.
-# A script sets `options` (flag -> default; yes/no for switches) and `actions`, then calls `parse "$@"`.
+# A script sets `options` (flag -> default; yes/no for switches), `actions`, and `lists` (flags that may be given more
+# than once; their values, one a line), then calls `parse "$@"`.
 
 if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
   echo "the launch scripts need bash 4.4 or later, this is $BASH_VERSION" >&2
@@ -11,6 +12,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dry_run=no
 action=
 extra=() # flags for the program, given after --
+lists=''
 declare -gA options
 
 # A wrong input: one sentence, exit code 2.
@@ -40,6 +42,8 @@ parse() {
         [[ -v options[$name] ]] || die "--$name is not a flag: see $program --help."
         if [[ ${options[$name]} == no && $1 == "--$name" ]]; then
           options[$name]=yes
+        elif [[ $1 == *=?* && " $lists " == *" $name "* ]]; then
+          options[$name]+="${options[$name]:+$'\n'}${1#*=}"
         elif [[ $1 == *=?* ]]; then
           options[$name]=${1#*=}
         else
@@ -83,6 +87,11 @@ run() {
   if [[ $dry_run == yes ]]; then quoted "$@"; else "$@"; fi
 }
 
+# What runs: the training, or with --check the command that says whether it could.
+module() {
+  if [[ ${options[check]:-no} == yes ]]; then echo cmpe_jax.tools.check; else echo cmpe_jax.main; fi
+}
+
 # The flags of the program, one a line.
 flags() {
   printf '%s\n' "--config=${options[config]}" "--workdir=${options[workdir]}" "${extra[@]}"
@@ -103,3 +112,9 @@ verdict() {
   done
   echo "$result"
 }
+
+# fault CODE...: the lowest of those for which `verdict` says stop.
+fault() { printf '%s\n' "$@" | grep -xE '[1-9][0-9]*' | grep -vxE '75|1[3-9][0-9]|12[89]|2[0-9]{2}' | sort -n | head -1; }
+
+# Waits a little before something is asked or tried again.
+pause() { sleep "${POLL_SECONDS:-30}"; }

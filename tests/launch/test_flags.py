@@ -16,7 +16,9 @@ def test_shellcheck_finds_nothing():
   found = shutil.which('shellcheck', path=f'{ROOT}/.venv/bin:{os.environ["PATH"]}')
   if not found:
     pytest.skip('shellcheck is not installed (requirements-test.txt brings it)')
-  scripts = [str(path) for path in (*ROOT.glob('launch/*.sh'), ROOT / '.ci' / 'run')]
+  scripts = [
+    str(path) for path in (*ROOT.glob('launch/*.sh'), *ROOT.glob('tests/launch/slurm/*.sh'), ROOT / '.ci' / 'run')
+  ]
   assert len(scripts) >= 7
   done = subprocess.run([found, *scripts], cwd=ROOT, capture_output=True, text=True, timeout=60)
   assert done.stdout + done.stderr == ''
@@ -49,6 +51,9 @@ SLURM = (CONFIG, '--workdir=/shared/run')
     ('tpu_vm.sh', (*TPU, '--zone=mars'), '--zone=mars does not fit: a zone such as'),
     ('tpu_vm.sh', (*TPU, '--name=Run'), '--name=Run does not fit'),
     ('tpu_vm.sh', (*TPU, '--type=tpu7x-16'), 'launch/gke.sh'),
+    ('tpu_vm.sh', (*TPU, '--type=v5e-16'), 'Cloud TPU calls it --type=v5litepod-16'),
+    ('tpu_vm.sh', (*TPU, '--type=v5-16'), '--type=v5-16 does not fit'),
+    ('tpu_vm.sh', (*TPU, '--data-device=sdb'), '--data-device=sdb'),
     ('tpu_vm.sh', (*TPU, '--workdir=runs/x'), 'a bucket such as gs://'),
     ('tpu_vm.sh', (*TPU, '--config=configs/nothing.py'), 'does not exist'),
     ('tpu_vm.sh', (*TPU, '--attempts=0'), '--attempts=0'),
@@ -58,13 +63,20 @@ SLURM = (CONFIG, '--workdir=/shared/run')
     ('gke.sh', (*GKE, '--chips-per-host=3'), '--chips-per-host=3'),
     ('gke.sh', (*GKE, '--accelerator=h100'), '--accelerator=h100'),
     ('gke.sh', ('submit', '--name=run'), '--image is missing'),
+    ('gke.sh', (*GKE, '--env=A=1', '--env=2'), '--env=2 does not fit: NAME=VALUE'),
+    ('gke.sh', (*GKE, '--data-bucket=data', '--data-claim=c'), 'give one of them'),
+    ('gke.sh', (*GKE, '--gcsfuse'), 'give --data-claim too'),
+    ('gke.sh', (*GKE, '--queue=My Queue'), '--queue=My Queue'),
     ('gke.sh', ('follow',), '--name is missing'),
     ('slurm.sh', (*SLURM, '--nodes=two'), '--nodes=two'),
     ('slurm.sh', (*SLURM, '--time=soon'), '--time=soon'),
+    ('slurm.sh', (*SLURM, '--tasks-per-node=2'), 'goes with --gpus-per-node=0'),
+    ('slurm.sh', (*SLURM, '--gpus-per-node=-1'), '--gpus-per-node=-1'),
     ('slurm.sh', (CONFIG,), '--workdir is missing'),
     ('slurm.sh', (*SLURM, 'submit'), "'submit' is not an action here"),
     ('gpu.sh', (), '--config is missing: a file such as configs/imagenet_cmpe50.py'),
     ('gpu.sh', (CONFIG, '--attempts=many'), '--attempts=many'),
+    ('gpu.sh', (CONFIG, '--cuda=11'), '--cuda=11 does not fit: 13, or 12'),
   ],
 )
 def test_wrong_flags_end_with_code_2_and_one_sentence(script, arguments, said, launch):

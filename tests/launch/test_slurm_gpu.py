@@ -28,19 +28,33 @@ def test_slurm_dry_run(launch):
   )
   lines = done.stdout.splitlines()
   assert lines[0] == (
-    'sbatch --job-name=cmpe_jax --nodes=2 --gpus-per-node=4 --ntasks-per-node=4 --gpu-bind=none --cpus-per-task=8 '
+    'sbatch --job-name=cmpe_jax --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 --gpu-bind=none --cpus-per-task=8 '
     '--time=1-00:00:00 --signal=TERM@120 --requeue --open-mode=append --output=cmpe_jax.log --partition=gpu '
     "--account=me << 'JOB'"
   )
-  assert lines[2:4] == [
-    f'cd {ROOT} || exit 2',
-    'srun --cpus-per-task=8 --kill-on-bad-exit=0 --wait=300 .venv/bin/python -m cmpe_jax.main '
-    f'{CONFIG} --workdir=/shared/run --config.batch_size=2048',
-  ]
+  assert lines[2] == f'cd {ROOT} || exit 2'
+  assert lines[3].startswith('export CMPE_JAX_PLATFORM=gpu ')
+  assert lines[4] == (
+    'srun --cpus-per-task=8 --kill-on-bad-exit=0 --wait=300 bash launch/task.sh .venv/bin/python -m cmpe_jax.main '
+    f'{CONFIG} --workdir=/shared/run --config.batch_size=2048'
+  )
+
+
+def test_slurm_dry_run_of_a_check_without_gpus(launch):
+  lines = launch(
+    'slurm.sh', *SLURM, '--gpus-per-node=0', '--tasks-per-node=2', '--check', '--dry-run'
+  ).stdout.splitlines()
+  assert lines[0] == (
+    'sbatch --job-name=cmpe_jax --nodes=1 --ntasks-per-node=2 --cpus-per-task=8 --time=24:00:00 --signal=TERM@120 '
+    "--no-requeue --wait --output=cmpe_jax-check.log << 'JOB'"
+  )
+  assert lines[3].startswith('export CMPE_JAX_PLATFORM=cpu ')
+  assert f'.venv/bin/python -m cmpe_jax.tools.check {CONFIG}' in lines[4]
 
 
 @pytest.mark.parametrize(
-  ('code', 'part', 'again'), [(0, 0, 0), (75, 0, 1), (137, 5, 1), (2, 0, 0), (1, 0, 0), (75, 99, 0)]
+  ('code', 'part', 'again'),
+  [(0, 0, 0), (75, 0, 1), (137, 5, 1), (2, 0, 0), (1, 0, 0), (75, 99, 0), (201, 0, 0), (202, 0, 0)],
 )
 def test_slurm_job_queues_itself_again_when_interrupted(code, part, again, tmp_path, launch, stand_in, calls):
   stand_in(tmp_path, 'sbatch', 'cat > "$HERE/job"')
@@ -49,8 +63,18 @@ def test_slurm_job_queues_itself_again_when_interrupted(code, part, again, tmp_p
   assert launch('slurm.sh', *SLURM, path=tmp_path, HERE=str(tmp_path)).returncode == 0
   env = os.environ | {'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '7', 'SLURM_RESTART_COUNT': str(part)}
   done = subprocess.run(['bash', str(tmp_path / 'job')], env=env, timeout=60)
-  assert done.returncode == code
+  assert done.returncode == {201: 1, 202: 2}.get(code, code)
   assert calls(tmp_path).count('scontrol requeue 7') == again
+
+
+@pytest.mark.parametrize(
+  ('code', 'ends_with', 'others_told'), [(0, 0, 0), (75, 75, 0), (137, 137, 0), (1, 201, 1), (2, 202, 1), (127, 201, 1)]
+)
+def test_slurm_task_makes_1_and_2_win(code, ends_with, others_told, tmp_path, launch, stand_in, calls):
+  path = stand_in(tmp_path / 'bin', 'scancel', '')
+  step = {'SLURM_JOB_ID': '7', 'SLURM_STEP_ID': '0', 'GRACE_SECONDS': '0'}
+  assert launch('task.sh', 'bash', '-c', f'exit {code}', path=path, **step).returncode == ends_with
+  assert 'scancel --signal=TERM 7.0' in calls(path) if others_told else not (path / 'calls').exists()
 
 
 def test_gpu_dry_run(launch):
@@ -59,8 +83,28 @@ def test_gpu_dry_run(launch):
     'python3 -m venv .venv',
     '.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement=requirements-gpu.txt',
     'touch .venv/installed-gpu',
+    'export CMPE_JAX_PLATFORM=gpu',
     f'.venv/bin/python -m cmpe_jax.main {CONFIG} --workdir=runs/imagenet_cmpe50 --config.batch_size=512',
   ]
+
+
+def test_gpu_dry_run_of_a_check_with_cuda_12(launch):
+  lines = launch('gpu.sh', CONFIG, '--cuda=12', '--check', '--dry-run').stdout.splitlines()
+  assert lines[1].endswith(' --requirement=requirements-gpu-cuda12.txt')
+  assert lines[2] == 'touch .venv/installed-gpu-cuda12'
+  assert lines[4] == f'.venv/bin/python -m cmpe_jax.tools.check {CONFIG} --workdir=runs/imagenet_cmpe50'
+  bounds = [
+    (ROOT / f'requirements-{name}.txt').read_text().replace('cuda12', 'cuda13') for name in ('gpu', 'gpu-cuda12')
+  ]
+  assert bounds[0].splitlines()[1:] == bounds[1].splitlines()[1:]
+
+
+def test_gpu_of_one_cuda_does_not_touch_the_others_environment(checkout, launch):
+  (checkout / '.venv').mkdir()
+  (checkout / '.venv' / 'installed-gpu').touch()
+  done = launch('gpu.sh', CONFIG, '--cuda=12', root=checkout)
+  assert done.returncode == 2
+  assert '.venv has what requirements-gpu.txt installs: rm -r .venv first' in done.stderr
 
 
 def with_python(stand_in, checkout, body):
@@ -89,3 +133,34 @@ def test_gpu_hands_sigterm_on_and_ends_with_the_programs_code(checkout, stand_in
   process.send_signal(signal.SIGTERM)
   assert process.wait(timeout=30) == 75
   assert (checkout / 'saved').exists()
+
+
+def processes(checkout, number, **environment):
+  words = ['bash', f'{checkout}/launch/gpu.sh', CONFIG, f'--workdir={checkout}/w', '--', f'--process_id={number}']
+  return subprocess.Popen(
+    words, env=os.environ | {'GRACE_SECONDS': '1'} | environment, stderr=subprocess.PIPE, text=True
+  )
+
+
+WAITS = 'for word; do [[ $word != --process_id=1 ]] || exit ${CODE:-2}; done; touch waits; exec sleep ${WAIT:-60}'
+
+
+def test_gpu_machines_do_not_wait_for_one_that_ended_for_good(checkout, stand_in):
+  with_python(stand_in, checkout, WAITS)
+  first = processes(checkout, 0)
+  while not (checkout / 'waits').exists():
+    time.sleep(0.05)
+  began = time.monotonic()
+  assert processes(checkout, 1).wait(timeout=30) == 2
+  assert first.wait(timeout=30) == 2
+  assert time.monotonic() - began < 10  # and not 60
+  assert 'process 1 ended with 2 and cannot go on: this one ends too.' in first.stderr.read()
+
+
+def test_gpu_machines_do_not_take_an_earlier_end_for_a_new_one(checkout, stand_in):
+  with_python(stand_in, checkout, WAITS)
+  assert processes(checkout, 1).wait(timeout=30) == 2
+  first = processes(checkout, 0, WAIT='4')
+  time.sleep(1)
+  second = processes(checkout, 1, CODE='0')  # it is started again, and takes back what it said
+  assert (first.wait(timeout=30), second.wait(timeout=30)) == (0, 0)

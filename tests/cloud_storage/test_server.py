@@ -2,13 +2,10 @@
 
 import importlib.util
 import os
-import pathlib
 import subprocess
 import sys
-import uuid
 
 import pytest
-from cloud_storage import faults as orders
 from cloud_storage import server as servers
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec('gcsfs') is None, reason='gcsfs is not installed')
@@ -31,62 +28,6 @@ store = tensorstore.KvStore.open({'driver': 'gcs', 'bucket': 'bucket', 'path': '
 assert store.read('file').result().value == b'text'
 assert storage.Client().get_bucket('bucket').blob('folder/file').download_as_bytes() == b'text'
 """
-
-
-@pytest.fixture(scope='module')
-def cloud():
-  """The service, and this process's clients sent to it, whatever they had been set to before."""
-  with servers.Server() as server, pytest.MonkeyPatch.context() as patch:
-    for name, value in server.environment().items():
-      patch.setenv(name, value)
-    from etils.epath import backend, gpath
-    from fsspec import config
-    from fsspec.registry import _registry as kinds
-    from gcsfs.core import GCSFileSystem
-
-    patch.setitem(config.conf, 'gcs', {'token': 'anon'})
-    patch.setitem(kinds, 'gcs', GCSFileSystem)
-    patch.setattr(gpath, '_is_tf_installed', lambda: False)
-    backend.fsspec_backend._get_filesystem.cache_clear()
-    yield server
-  backend.fsspec_backend._get_filesystem.cache_clear()
-
-
-@pytest.fixture
-def bucket(cloud):
-  """The name of a new bucket, with nothing ordered."""
-  name = f'bucket-{uuid.uuid4().hex}'
-  cloud.store.make_bucket(name)
-  cloud.faults.clear()
-  return name
-
-
-@pytest.fixture
-def path(bucket):
-  from etils import epath
-
-  return epath.Path(f'gs://{bucket}/run')
-
-
-@pytest.fixture
-def files(cloud):
-  from gcsfs.core import GCSFileSystem
-
-  return GCSFileSystem(token='anon', use_listings_cache=False)
-
-
-@pytest.fixture
-def blobs(bucket):
-  from google.cloud import storage
-
-  return storage.Client().bucket(bucket)
-
-
-@pytest.fixture
-def values(bucket):
-  import tensorstore
-
-  return tensorstore.KvStore.open({'driver': 'gcs', 'bucket': bucket, 'path': 'values/'}).result()
 
 
 def test_variables_are_all_that_the_clients_need():
@@ -210,82 +151,3 @@ def test_epath_moves_and_removes(path):
   assert (path / 'a/b/c').stat().length == 6 * 2**20
   path.rmtree()
   assert not path.exists()
-
-
-def test_permissions(cloud, bucket, blobs, files):
-  from google.api_core import exceptions
-  from google.cloud import storage
-
-  assert storage.Client().get_bucket(bucket).name == bucket
-  cloud.faults.deny(bucket, 'storage.buckets.get')
-  with pytest.raises(exceptions.Forbidden, match=r'storage\.buckets\.get'):
-    storage.Client().get_bucket(bucket)
-  blobs.blob('one').upload_from_string('1')
-  cloud.faults.deny(bucket, 'storage.objects.create')
-  with pytest.raises(OSError, match=r'Forbidden.*\n.*storage\.objects\.create'):
-    files.pipe_file(f'{bucket}/two', b'2')
-  assert files.cat_file(f'{bucket}/one') == b'1'
-
-
-@pytest.mark.parametrize('kind', [503, 429, 'cut', 'lost'])
-def test_gcsfs_tries_again(cloud, bucket, files, kind):
-  cloud.store.put(bucket, 'one', b'1234', {})
-  fault = cloud.faults.order(kind, 'GET', 'alt=media')
-  assert files.cat_file(f'{bucket}/one') == b'1234'
-  assert fault.times == 0
-  assert [request.fault for request in cloud.faults.requests('GET', 'alt=media')] == [kind, None]
-
-
-@pytest.mark.parametrize('kind', [503, 'cut', 'lost'])
-def test_tensorstore_tries_again(cloud, values, kind):
-  cloud.faults.order(kind, 'POST', 'name=values/x')
-  values.write('x', b'1' * 1000).result()
-  assert values.read('x').result().value == b'1' * 1000
-  assert len(cloud.faults.requests('POST', 'name=values/x')) == 2
-
-
-@pytest.mark.parametrize(('kind', 'raised'), [(403, 'Forbidden'), (412, 'FileExistsError')])
-def test_gcsfs_gives_up(cloud, bucket, files, kind, raised):
-  cloud.faults.order(kind, 'POST', 'uploadType', after=1)
-  files.pipe_file(f'{bucket}/one', b'1')
-  with pytest.raises(OSError) as error:  # noqa: PT011
-    files.pipe_file(f'{bucket}/one', b'2')
-  assert raised in f'{type(error.value).__name__} {error.value}'
-  assert cloud.store.get(bucket, 'one', {}).data == b'1'
-
-
-def test_a_hanging_answer_comes_late(cloud, bucket, files):
-  cloud.store.put(bucket, 'one', b'1234', {})
-  cloud.faults.order('hang', 'GET', 'alt=media', seconds=0.3)
-  assert files.cat_file(f'{bucket}/one') == b'1234'
-  assert cloud.faults.requests('GET', 'alt=media')[0].fault == 'hang'
-
-
-def test_orders_come_over_http_too(cloud, bucket):
-  import requests
-
-  order = {'kind': 403, 'method': 'GET', 'path': f'/b/{bucket}$', 'times': 1}
-  assert requests.post(f'{cloud.url}/faults', json=order, timeout=10).ok
-  assert [requests.get(f'{cloud.url}/storage/v1/b/{bucket}', timeout=10).status_code for _ in range(2)] == [403, 200]
-  seen = requests.get(f'{cloud.url}/requests', timeout=10).json()
-  assert [(request['status'], request['fault']) for request in seen] == [(403, 403), (200, None)]
-  requests.delete(f'{cloud.url}/faults', timeout=10)
-  assert cloud.faults.requests() == []
-
-
-def test_what_it_does_not_know_is_said(cloud, bucket):
-  import requests
-
-  answer = requests.patch(f'{cloud.url}/storage/v1/b/{bucket}/o/one', json={}, timeout=10)
-  assert (answer.status_code, answer.json()['error']['errors'][0]['reason']) == (501, 'notImplemented')
-  with pytest.raises(ValueError, match="'kind'|kind="):
-    orders.Fault('slow')
-
-
-def test_it_runs_by_itself():
-  command = [sys.executable, '-m', 'cloud_storage.server', 'bucket']
-  folder = pathlib.Path(__file__).parents[1]
-  with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
-    line = process.stdout.readline()
-    process.terminate()
-  assert line.startswith('export STORAGE_EMULATOR_HOST=http://127.0.0.1:')

@@ -54,8 +54,22 @@ def _run(body: Callable[[], object], argv: list[str]) -> int:
       return _end(WRONG, f'error: the device is out of memory ({first}). {MEMORY}')
     if type(error).__name__ == 'JaxRuntimeError' and _is_one_of_several():
       return _end(RESUMABLE, f'a computation over all processes failed, as when one of them ends ({first}). {AGAIN}')
-    raise
+    return _of_storage(error)
+  except Exception as error:
+    return _of_storage(error)
   return DONE
+
+
+def _of_storage(error: Exception) -> int:
+  """The end of a command whose storage failed. Raises `error` again if it is of another kind."""
+  from cmpe_jax.runtime import places  # late: flag errors need nothing of it
+
+  explained = places.explain(error)
+  if explained is None:
+    raise error
+  if isinstance(explained, UserError):
+    return _end(WRONG, f'error: {explained}')
+  return _end(RESUMABLE, f'{explained} {AGAIN}')
 
 
 def _is_one_of_several() -> bool:

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-from etils import epath
 
 from cmpe_jax.errors import Interrupted, UserError
+from cmpe_jax.runtime import places
 
 T = TypeVar('T')
 HEARTBEAT = 20  # seconds without a sign of life after which a process counts as dead
@@ -169,7 +169,7 @@ def check_same(facts: dict[str, Any]) -> None:
 
 def workdir_mark(workdir: str) -> str:
   """A random mark that process 0 writes into the workdir, as this process reads it: equal if all see one place."""
-  path = epath.Path(workdir).expanduser() / '.started'
+  path = places.place(workdir) / '.started'
   if jax.process_index() == 0:
     path.write_text(secrets.token_hex(8))
   barrier('workdir')

@@ -1,8 +1,13 @@
 """Traces of some steps, for TensorBoard's profile page or Perfetto."""
 
+import tempfile
+from pathlib import Path
+
 import jax
 
 from cmpe_jax.errors import UserError
+from cmpe_jax.runtime import places
+from cmpe_jax.runtime.mirror import Mirror
 from cmpe_jax.runtime.printing import say
 
 
@@ -18,18 +23,22 @@ class Profiler:
   """Traces the steps from first to last into `WORKDIR/profile`, for TensorBoard's profile page or Perfetto."""
 
   def __init__(self, workdir: str, steps: tuple[int, int] | None):
-    self._place, self._steps, self._on = f'{workdir}/profile', steps, False
+    self._target, self._steps, self._on = places.place(workdir) / 'profile', steps, False
+    # JAX writes a trace to files only; what is for a bucket is copied at the end.
+    self._temporary = tempfile.TemporaryDirectory() if steps and places.is_bucket(workdir) else None
 
   def __enter__(self) -> 'Profiler':
     return self
 
   def __exit__(self, *error: object) -> None:
     self.end()
+    if self._temporary:
+      self._temporary.cleanup()
 
   def before(self, first: int, count: int) -> None:
     """Starts the trace if the call holds its first step."""
     if self._steps and first < self._steps[0] <= first + count:
-      jax.profiler.start_trace(self._place)
+      jax.profiler.start_trace(self._temporary.name if self._temporary else str(self._target))
       self._on = True
 
   def after(self, done: int) -> bool:
@@ -41,4 +50,6 @@ class Profiler:
     if self._on:
       jax.profiler.stop_trace()
       self._on = False
-      say(f'profile written to {self._place}')
+      if self._temporary:
+        Mirror(Path(self._temporary.name), self._target).close()
+      say(f'profile written to {self._target}')

@@ -5,6 +5,7 @@ its final name only when it is complete, so a process that dies while writing le
 """
 
 import gc
+import logging
 import operator
 from typing import Any
 
@@ -19,7 +20,7 @@ from cmpe_jax import config as configuration
 from cmpe_jax import names
 from cmpe_jax.errors import UserError, check_choice
 from cmpe_jax.models import paths
-from cmpe_jax.runtime import processes
+from cmpe_jax.runtime import places, processes
 from cmpe_jax.training.state import TrainState
 
 SCORE = 'accuracy'  # the metric that chooses the best checkpoint
@@ -34,7 +35,7 @@ class Checkpoints:
     Raises:
       UserError: the workdir cannot be written, or does not exist where it is only read.
     """
-    self.directory = epath.Path(workdir).expanduser().absolute() / 'checkpoints'
+    self.directory = places.place(workdir) / 'checkpoints'
     if keep_newest:
       processes.together('workdir', lambda: _prepare(self.directory))
     elif not self.directory.exists():
@@ -56,6 +57,7 @@ class Checkpoints:
     ):
       for kind in kinds:
         registry.add(item, kind, handler)
+    logging.getLogger('asyncio').setLevel(logging.CRITICAL)  # of several writes that fail one is raised: that will do
     self._manager = ocp.CheckpointManager(self.directory, options=options, handler_registry=registry)
 
   def steps(self) -> list[int]:
@@ -138,7 +140,7 @@ class Checkpoints:
     try:
       return self._manager.restore(step, args=ocp.args.Composite(**{item: arguments}))[item]
     except Exception as error:
-      if not (isinstance(error, ValueError) or type(error) is Exception):  # the latter for arrays
+      if places.explain(error) or not (isinstance(error, ValueError) or type(error) is Exception):  # the latter: arrays
         raise
       why = str(error.__cause__ or error).splitlines()[0]
     gc.collect()  # Orbax's other reads, which would complain when the interpreter ends
@@ -171,21 +173,25 @@ def _prepare(directory: epath.Path) -> None:
   """Makes the directory and removes what a killed process left half written. Only the first process does."""
   if jax.process_index():
     return
+  places.check_bucket(directory)
   try:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / '.writable').write_text('')
-    (directory / '.writable').unlink()
+    (directory / '.writable').unlink(missing_ok=True)  # a removal whose answer was lost is done twice
   except OSError as error:
-    raise UserError(
+    raise places.explain(error) or UserError(
       f'workdir={str(directory.parent)!r} cannot be written ({error.strerror or error}): give another --workdir.'
     ) from error
-  for path in directory.iterdir():
+  for path in directory.iterdir() if directory.exists() else ():  # a bucket has no empty folders
     if path.name.isdigit() and not _complete(path):
       path.rmtree()
 
 
 def _complete(path: epath.Path) -> bool:
-  return all((path / name).exists() for name in ('_CHECKPOINT_METADATA', 'state/_METADATA', 'config/metadata'))
+  """In a bucket nothing can be renamed at once: there Orbax marks what is complete by a file that it writes last."""
+  names = ['_CHECKPOINT_METADATA', 'state/_METADATA', 'config/metadata']
+  names += ['commit_success.txt'] if places.is_bucket(path) else []
+  return all((path / name).exists() for name in names)
 
 
 def _shapes(tree: Any) -> dict[str, str]:

@@ -124,6 +124,7 @@ class Trainer:
     began = time.perf_counter()
     score = self._evaluate(done, state) if EVALUATE in due else None
     if CHECKPOINT in due or stopped:
+      self._writer.send()
       self._checkpoints.save(state, self._run.config, score if self._schedule.select else None)
     self._clock.paused(time.perf_counter() - began)
     if stopped and done < total:

@@ -1,0 +1,60 @@
+"""Copies of a growing folder in a bucket, whose objects cannot be appended to, in a way that never holds up a run."""
+
+import concurrent.futures
+import pathlib
+import sys
+import time
+
+from etils import epath
+
+from cmpe_jax.errors import UserError
+from cmpe_jax.runtime import places
+
+
+class Mirror:
+  """Sends the files of a local folder that have changed, in the background, now and then.
+
+  A failure that may pass is only told: the next time sends everything that is still missing. One that will not pass (the
+  service refuses) is raised by the next call.
+  """
+
+  PERIOD = 30.0  # seconds; the service takes one change a second of an object
+
+  def __init__(self, local: pathlib.Path, target: epath.Path):
+    self._local, self._target = local, target
+    self._sent: dict[str, int] = {}
+    self._last = time.monotonic()
+    self._thread = concurrent.futures.ThreadPoolExecutor(1)
+    self._sending: concurrent.futures.Future[None] | None = None
+
+  def due(self) -> bool:
+    """Whether `PERIOD` has passed since the last time."""
+    return time.monotonic() - self._last > self.PERIOD
+
+  def send(self) -> None:
+    """Begins to send what the bucket has not got, unless that is under way. Raises what will not pass."""
+    if self._sending is not None:
+      if not self._sending.done():
+        return
+      error = self._sending.exception()
+      if error is not None:
+        if isinstance(places.explain(error), UserError):
+          raise error
+        print(f'{self._target} could not be written ({error}); it is tried again', file=sys.stderr, flush=True)
+    self._last = time.monotonic()
+    self._sending = self._thread.submit(self._copy)
+
+  def close(self) -> None:
+    """Sends the rest and waits. Raises whatever prevents that."""
+    try:
+      self._thread.submit(self._copy).result()
+    finally:
+      self._thread.shutdown()
+
+  def _copy(self) -> None:
+    for file in sorted(self._local.rglob('*')):
+      if file.is_file():
+        name, content = file.relative_to(self._local).as_posix(), file.read_bytes()
+        if self._sent.get(name) != len(content):  # they only grow
+          (self._target / name).write_bytes(content)  # an object is written whole or not at all
+          self._sent[name] = len(content)

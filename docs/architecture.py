@@ -69,7 +69,9 @@ def house(x, y):
       floor(x, y + 104, 283, 'data'),
       floor(x + 289, y + 104, 283, 'models'),
       floor(x, y + 156, 572, 'runtime'),
-      text(x, y + 228, 'Imports go down, or sideways on a floor. All may import names, keys, config and errors.', 14, PALE),
+      text(
+        x, y + 228, 'Imports go down, or sideways on a floor. All may import names, keys, config and errors.', 14, PALE
+      ),
     ]
   )
 

@@ -30,7 +30,9 @@ def numbers():
 
 def dot(x, y, color, filled):
   """A result."""
-  return f'<circle cx="{x:.1f}" cy="{y}" r="6" fill="{color if filled else "#ffffff"}" stroke="{color}" stroke-width="2.5"/>'
+  return (
+    f'<circle cx="{x:.1f}" cy="{y}" r="6" fill="{color if filled else "#ffffff"}" stroke="{color}" stroke-width="2.5"/>'
+  )
 
 
 def panel(y, title, column, low, high):
@@ -52,7 +54,9 @@ def panel(y, title, column, low, high):
     middle = y + TOP + ROW * i
     parts.append(text(LEFT - 14, middle + 5, NAMES[net], 14, anchor='end'))
     if i:
-      parts.append(f'<line x1="24" y1="{middle - 23}" x2="{RIGHT}" y2="{middle - 23}" stroke="{LINE}" stroke-width="0.7"/>')
+      parts.append(
+        f'<line x1="24" y1="{middle - 23}" x2="{RIGHT}" y2="{middle - 23}" stroke="{LINE}" stroke-width="0.7"/>'
+      )
     for mixup in (0, 1):
       for gate, values in gates.items():
         if values[column + mixup] is not None:

@@ -25,8 +25,9 @@ lint: .venv/installed-test
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/shellcheck launch/*.sh benchmarks/*.sh .ci/run
 
+# With --quiet, --strict would overlook warnings: broken links among them.
 docs: .venv/installed-docs
-	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict --site-dir site
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --site-dir site
 	@echo 'open site/index.html'
 
 clean:

@@ -43,8 +43,17 @@ clean:
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
+# A .venv that another Python made than the one that PYTHON= names is made anew.
+WHOSE = import sys; print(sys.version, sys.base_prefix)
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(PYTHON) -c '$(WHOSE)' 2>&1),$(shell .venv/bin/python -c '$(WHOSE)' 2>&1))
+.venv/pyvenv.cfg: another-python
+endif
+endif
+.PHONY: another-python
+
 .venv/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo '$(PYTHON) is missing or older than Python 3.11: name another, as in: make train PYTHON=python3.12' >&2; exit 1; }
-	@$(PYTHON) -m venv .venv || \
+	@rm -rf .venv; $(PYTHON) -m venv .venv || \
 	  { rm -rf .venv; echo 'no virtual environment could be made (on Debian and Ubuntu: apt install python3-venv)' >&2; exit 1; }

@@ -1,4 +1,4 @@
-"""From the start of `python -m cmpe_jax.main` to its first finished step: without and with the cache of compiled programs.
+"""From the start of `python -m cmpe_jax.main` to its first finished step, without and with compiled programs kept.
 
     python -m benchmarks.first_step --config configs/cifar10_resnet164.py configs/cifar10_resnet110.py \
       --json=benchmarks/first_step.json
@@ -67,8 +67,12 @@ def measure(
   """Seconds of each phase of one run, and their sum."""
   with tempfile.TemporaryDirectory() as workdir:
     arguments = [
-      f'--config={config}', f'--workdir={workdir}', f'--config.dataset=folder:{images}', '--config.epochs=1', *overrides,
-    ]  # fmt: skip
+      f'--config={config}',
+      f'--workdir={workdir}',
+      f'--config.dataset=folder:{images}',
+      '--config.epochs=1',
+      *overrides,
+    ]
     environment = os.environ | {'JAX_COMPILATION_CACHE_DIR': str(cache)}
     began = last = time.perf_counter()
     seconds, phase, lines = dict.fromkeys(PHASES, 0.0), 'start', []

@@ -1,10 +1,10 @@
-"""timm's seresnet50 in PyTorch against our SE-50 and CMPE-50, on this CPU: images/s of a training step and of inference.
+"""timm's seresnet50 in PyTorch against our SE-50 and CMPE-50 on this CPU: images/s of training and of inference.
 
     pip install -r requirements-peer.txt
     python -m benchmarks.peer --json=benchmarks/peer.json
 
 Each side lives in a process of its own, because their thread pools would disturb each other in one. Only one works at a
-time: they take turns, and who does not measure waits for its standard input. Both are bound to the same --threads cores.
+time: they take turns, and who does not measure waits for its standard input. Both have the same --threads cores.
 float32, SGD with Nesterov momentum and weight decay, random images.
 """
 
@@ -125,9 +125,13 @@ class Worker:
     cores = sorted(os.sched_getaffinity(0))[: options.threads]
     self._process = subprocess.Popen(
       [python, '-m', 'benchmarks.peer', *arguments],
-      cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+      cwd=ROOT,
+      env=environment,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
       preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )  # fmt: skip
+    )
 
   def ask(self, way: str, mode: str) -> dict[str, float]:
     """Lets it work and waits for its answer. Ends this program if it fails."""

@@ -129,7 +129,8 @@ TABLES: dict[str, tuple[Callable[[Found], str], str]] = {
   'times_imagenet50': (times, f'ResNet-50 on images of 224x224. {TURNS}'),
   'peer': (
     peer,
-    "`seresnet50` of timm in PyTorch, and ours, on images of 224x224, in turns. In brackets the range of the rounds' ratios:",
+    '`seresnet50` of timm in PyTorch, and ours, on images of 224x224, in turns. In brackets the range of the '
+    "rounds' ratios:",
   ),
   'first_step': (
     first_step,
@@ -138,7 +139,8 @@ TABLES: dict[str, tuple[Callable[[Found], str], str]] = {
   ),
   'input': (
     reading,
-    'Random-resized crops of 224x224 from JPEG photos, images a CPU-second, our input pipeline and tf.data in turns. In '
+    'Random-resized crops of 224x224 from JPEG photos, images a CPU-second, our input pipeline and tf.data in turns. '
+    'In '
     "brackets the range of the rounds' ratios:",
   ),
 }

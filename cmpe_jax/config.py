@@ -64,8 +64,8 @@ def check(config: ml_collections.ConfigDict) -> None:
   _check_values(flatten(config))
   if config.schedule == 'step' and config.decay_fractions and config.decay_epochs:
     raise UserError(
-      f'decay_fractions={tuple(config.decay_fractions)} and decay_epochs={tuple(config.decay_epochs)} both say when the '
-      'rate falls. Set one of them to ().'
+      f'decay_fractions={tuple(config.decay_fractions)} and decay_epochs={tuple(config.decay_epochs)} both say when '
+      'the rate falls. Set one of them to ().'
     )
 
 

@@ -1,4 +1,4 @@
-"""The keys of the configuration: each with its default, its meaning, its range, and whether a resumed run may change it."""
+"""The keys of the configuration: default, meaning, range, and whether a resumed run may change them."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The names that a configuration can choose from. Imports nothing: flags and configurations need them before JAX is loaded."""
+"""The names that a configuration can choose from. Imports nothing: flags need them before JAX is loaded."""
 
 # Each gate and the class that computes it, below cmpe_jax.models.gates. Every list of gates follows from this table.
 GATES = {

@@ -56,13 +56,15 @@ def imagenet(depth: int, gate: str) -> ml_collections.ConfigDict:
   config = base()
   config.dataset = 'imagenet2012'
   config.model.update({'backbone': 'imagenet_resnet', 'depth': depth, 'preact': False, 'zero_init': True, 'gate': gate})
-  config.update({
-    'dtype': 'bfloat16',
-    'batch_size': 1024,
-    'epochs': 90.0,
-    'learning_rate_batch_size': 256,
-    'warmup_epochs': 5.0,
-    'decay_fractions': (30 / 90, 60 / 90, 80 / 90),
-    'log_every_steps': 100,
-  })  # fmt: skip
+  config.update(
+    {
+      'dtype': 'bfloat16',
+      'batch_size': 1024,
+      'epochs': 90.0,
+      'learning_rate_batch_size': 256,
+      'warmup_epochs': 5.0,
+      'decay_fractions': (30 / 90, 60 / 90, 80 / 90),
+      'log_every_steps': 100,
+    }
+  )
   return config

@@ -16,14 +16,16 @@ def get_config() -> ConfigDict:
   config = base()
   config.dataset = 'digits'
   config.model.update({'depth': 20, 'block': 'bottleneck'})
-  config.update({
-    'batch_size': 32,
-    'epochs': 20.0,
-    'learning_rate': 0.05,
-    'schedule': 'cosine',
-    'warmup_epochs': 3.0,
-    'weight_decay': 5e-4,
-  })  # fmt: skip
+  config.update(
+    {
+      'batch_size': 32,
+      'epochs': 20.0,
+      'learning_rate': 0.05,
+      'schedule': 'cosine',
+      'warmup_epochs': 3.0,
+      'weight_decay': 5e-4,
+    }
+  )
   return config
 
 

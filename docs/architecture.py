@@ -1,4 +1,4 @@
-"""Draws docs/architecture.svg, the floors of the package and three ways through its files: `python docs/architecture.py`."""
+"""Draws docs/architecture.svg, floors of the package and ways through its files: `python docs/architecture.py`."""
 
 import pathlib
 

@@ -37,11 +37,23 @@ class Browser:
 
     self._process = subprocess.Popen(
       [
-        PROGRAM, '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--hide-scrollbars', '--no-first-run',
-        '--disable-background-networking', f'--user-data-dir={self._profile.name}', '--remote-debugging-pipe', 'about:blank',
+        PROGRAM,
+        '--headless',
+        '--no-sandbox',
+        '--disable-gpu',
+        '--disable-dev-shm-usage',
+        '--hide-scrollbars',
+        '--no-first-run',
+        '--disable-background-networking',
+        f'--user-data-dir={self._profile.name}',
+        '--remote-debugging-pipe',
+        'about:blank',
       ],
-      preexec_fn=place, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+      preexec_fn=place,
+      close_fds=False,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+    )
     os.close(to_browser)
     os.close(from_browser)
     self._buffer, self._number, self._session = b'', 0, None

@@ -8,19 +8,21 @@ HEAD = """# Configuration
 
 <!-- Written by docs/configuration.py from cmpe_jax/keys.py: change it there. -->
 
-A configuration is a Python file with a function `get_config()`, which takes `cmpe_jax.config.base()`, the defaults below, and sets
-what is different. Those in `configs/` are such files, a short one each. Every key can be set on the command line:
+A configuration is a Python file with a function `get_config()`, which takes `cmpe_jax.config.base()`, the defaults
+below, and sets what is different. Those in `configs/` are short ones. Every key can be set on the command line:
 
 ```sh
 python -m cmpe_jax.main --config=configs/digits.py --config.seed=1 --config.model.gate=se --workdir=runs/se
 ```
 
-What follows from other keys is not a key. The learning rate of a batch, the number of steps and the steps at which the rate falls are
-computed when the training starts, so an override never goes stale. A wrong key or value ends at once, with exit code 2 and a sentence.
+What follows from other keys is not a key. The learning rate of a batch, the number of steps and the steps at which the
+rate falls are computed when the training starts, so an override never goes stale. A wrong key or value ends at once,
+with exit code 2 and a sentence.
 
-A run that goes on from a checkpoint must have the configuration that it began with. Keys marked with *yes* in the last column may
-change: they decide where data lie, what is said and when, how much memory a step takes, or how long the run is, but not, up to
-rounding, what a step computes. (`epochs` moves what is given in parts of the run, such as `decay_fractions`.)
+A run that goes on from a checkpoint must have the configuration that it began with. Keys marked with *yes* in the last
+column may change: they decide where data lie, what is said and when, how much memory a step takes, or how long the run
+is, but not, up to rounding, what a step computes. (`epochs` moves what is given in parts of the run, such as
+`decay_fractions`.)
 """
 
 

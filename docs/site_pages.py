@@ -1,4 +1,4 @@
-"""What `make docs` adds to the pages of docs/: README.md as the home page, its neighbours, and files that pages link to.
+"""What `make docs` adds to the pages of docs/: README.md as the home page, its neighbours, files that are linked to.
 
 Links are written so that they work where the files lie in the repository. Here they are turned into those of the site.
 """

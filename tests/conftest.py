@@ -1,8 +1,10 @@
 """Eight fake CPU devices for the whole suite; the digits and compiled programs kept between its processes and runs."""
 
 import getpass
+import importlib.metadata
 import os
 import pathlib
+import platform
 import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -11,3 +13,10 @@ KEPT = pathlib.Path(tempfile.gettempdir()) / f'cmpe_jax_tests_{getpass.getuser()
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(KEPT))
 os.environ['TFDS_DATA_DIR'] = f'{KEPT}_data'  # not the user's own
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
+
+
+def pytest_terminal_summary(terminalreporter):
+  """What the tests ran with."""
+  names = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets', 'numpy')
+  versions = ', '.join(f'{name} {importlib.metadata.version(name)}' for name in names)
+  terminalreporter.write_line(f'Python {platform.python_version()}, {versions}')

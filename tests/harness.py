@@ -1,34 +1,43 @@
 """What several test files need."""
 
-import dataclasses
 import os
 import pathlib
 import subprocess
 import sys
-from typing import Any
 
-from cmpe_jax.checkpoint import Checkpoints
+from cmpe_jax.data import datasets
+from cmpe_jax.data.datasets.dataset import Dataset
+from cmpe_jax.training.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-@dataclasses.dataclass
-class Source:
-  """Batches from one array, by index."""
+def materialize(resident, drawn):
+  """The batch of one array's rows: a source's `materialize` for tests."""
+  return {name: values[drawn] for name, values in resident.items()}
 
-  resident: dict[str, Any]
 
-  @staticmethod
-  def materialize(resident, drawn):
-    return {name: values[drawn] for name, values in resident.items()}
+def dataset_of(class_names, size, mean=0.5, std=0.25, augmentation='none'):
+  """A dataset without images."""
+  means, deviations = (mean,) * 3, (std,) * 3
+  return Dataset('test', size, means, deviations, tuple(class_names), augmentation, {}, True, content=None)
+
+
+def resolved(config):
+  """The configuration with its dataset's size and classes."""
+  return datasets.describe(config).resolve(config)
 
 
 def run_module(module, *arguments):
   """`python -m module arguments` in the repository, with the CPU devices it would have by itself."""
   return subprocess.run(
     [sys.executable, '-m', module, *arguments],
-    cwd=ROOT, env=os.environ | {'XLA_FLAGS': ''}, capture_output=True, text=True, timeout=280,
-  )  # fmt: skip
+    cwd=ROOT,
+    env=os.environ | {'XLA_FLAGS': ''},
+    capture_output=True,
+    text=True,
+    timeout=280,
+  )
 
 
 def newest_arrays(workdir):

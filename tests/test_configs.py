@@ -6,10 +6,12 @@ import re
 
 import jax
 import pytest
+from harness import resolved
 
-from cmpe_jax import config as configs
-from cmpe_jax import events, models, optimizer
+from cmpe_jax import config as configuration
+from cmpe_jax import models, names
 from cmpe_jax.data import datasets
+from cmpe_jax.training import optimizer, schedule
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted((ROOT / 'configs').glob('*.py'))
@@ -62,8 +64,8 @@ def test_there_is_one_for_every_network_and_dataset_of_the_paper():
 @pytest.mark.parametrize('name', NAMES)
 def test_it_builds(name):
   config = load(name).get_config()
-  configs.check(config)
-  config = datasets.resolve(config)
+  configuration.check(config)
+  config = resolved(config)
   assert config.model.num_classes == CLASSES[config.dataset]
   model = models.build(config.model, dtype=config.dtype)
   image = jax.ShapeDtypeStruct((2, config.image_size, config.image_size, 3), 'float32')
@@ -73,9 +75,9 @@ def test_it_builds(name):
   assert logits.dtype == 'float32'
 
 
-@pytest.mark.parametrize('gate', configs.GATES)
+@pytest.mark.parametrize('gate', names.GATES)
 def test_digits_takes_every_gate(gate):
-  config = datasets.resolve(load('digits').get_config())
+  config = resolved(load('digits').get_config())
   config.model.gate = gate
   model = models.build(config.model)
   image = jax.ShapeDtypeStruct((2, config.image_size, config.image_size, 3), 'float32')
@@ -123,8 +125,8 @@ def test_the_page_of_results_has_the_papers_numbers():
 
 def rate(config, epoch):
   """The learning rate when `epoch` epochs are done."""
-  steps = events.plan(config, IMAGES[config.dataset]).total
-  return float(optimizer.schedule(config, steps)(round(epoch / config.epochs * steps)))
+  steps = schedule.of_config(config, IMAGES[config.dataset]).total
+  return float(optimizer.learning_rate(config, steps)(round(epoch / config.epochs * steps)))
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if '_' in name])

@@ -14,10 +14,10 @@ import pytest
 from harness import newest_arrays
 
 CONFIG = """
-from cmpe_jax import config as configs
+from cmpe_jax import config as configuration
 
 def get_config():
-  config = configs.base()
+  config = configuration.base()
   config.model.update({'block': 'basic', 'depth': 8, 'gate': 'none'})
   config.update({'batch_size': 64, 'epochs': 6.0, 'log_every_steps': 5, 'eval_every_steps': 50,
                  'checkpoint_every_steps': 7, 'mixup_alpha': 1.0, 'ema_decay': 0.9, 'steps_per_call': 1})
@@ -121,7 +121,9 @@ def interrupt(tmp_path, workdir, number, delay):
 def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(tmp_path):
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
   assert run(tmp_path, f'--workdir={whole}').returncode == 0
-  delays = random.Random(time.time_ns())
+  seed = time.time_ns()
+  print(f'the moments follow from seed {seed}')  # pytest shows it when the test fails
+  delays = random.Random(seed)
   codes = []
   for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
     codes.append(interrupt(tmp_path, broken, number, delays.uniform(0, 0.5))[0])

@@ -1,4 +1,4 @@
-"""What the pages for people show exists: files, links, modules, keys, make targets, flags, and launch commands that parse."""
+"""What the pages for people show exists: files, links, modules, keys, make targets, launch commands that parse."""
 
 import ast
 import importlib
@@ -11,7 +11,7 @@ import subprocess
 import pytest
 import yaml
 
-from cmpe_jax import config as configs
+from cmpe_jax import config as configuration
 from cmpe_jax import names
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -70,7 +70,7 @@ def test_modules_and_keys():
   assert {'cmpe_jax.main', 'cmpe_jax.data.prepare', 'cmpe_jax.tools.plan'} <= modules
   assert [name for name in sorted(modules) if importlib.util.find_spec(name) is None] == []
   keys = set(re.findall(r'--config\.([\w.]+)', ALL)) - {'KEY'}
-  assert keys - {'model.gate'} <= set(configs.flatten(configs.base()))
+  assert keys - {'model.gate'} <= set(configuration.flatten(configuration.base()))
 
 
 def resolve(name):

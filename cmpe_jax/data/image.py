@@ -1,7 +1,7 @@
 """Images on the host: decoding and cropping, to uint8 RGB.
 
 Two decoders give the same picture to a few grey levels. nvImageCodec decodes on the CPU only the rows and columns of
-a crop, and OpenCV resizes it. Where they are not installed (they have no wheels but for Linux) Pillow does both, at half
+a crop, and OpenCV resizes it. Where they are not installed (there are wheels for Linux only) Pillow does both, at half
 the speed. Either one reads grey, CMYK, progressive and PNG-in-JPEG files as RGB, and ignores the EXIF orientation.
 """
 

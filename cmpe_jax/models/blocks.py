@@ -1,7 +1,7 @@
 """Residual blocks with a gate: y = identity + gate(u, v) * residual.
 
-A block receives ready-made `conv`, `norm` and `gate` and is called as block(x, v) -> (y, descriptor of y or None), where
-`v` is the descriptor of `x` if the block before it could hand one on, else None.
+A block receives ready-made `conv`, `norm` and `gate` and is called as block(x, v) -> (y, descriptor of y or None).
+There `v` is the descriptor of `x` if the block before it could hand one on, else None.
 """
 
 from collections.abc import Callable

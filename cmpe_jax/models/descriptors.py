@@ -5,8 +5,8 @@
 * A convolution without bias commutes with the mean: mean_HW(conv(x)) = sum_t (S_t / HW) @ W_t, where S_t is the sum of
   those pixels of x that tap t of the filter sees. The input of a bottleneck's last convolution is four times narrower.
 * mean_HW(identity + s * residual) = v + s * u: a block without a final ReLU hands its descriptor on, [N, C].
-* In training a batch normalization reads the output of the last convolution in any case: the moments of each example give its
-  statistics and the descriptor at once, and the same in the gradient (`norms.Normalized`).
+* In training a batch normalization reads the output of the last convolution in any case: the moments of each example
+  give its statistics and the descriptor at once, and the same in the gradient (`norms.Normalized`).
 """
 
 import dataclasses

@@ -54,7 +54,7 @@ class Initializer:
 
 
 class Declared(flax.struct.PyTreeNode, nn.meta.AxisMetadata):
-  """A box around a parameter's value, which Flax opens where the value is used: it carries the parameter's initializer."""
+  """A box around a parameter's value, which Flax opens where the value is used. It carries the initializer."""
 
   value: Any
   initializer: Initializer = flax.struct.field(pytree_node=False)
@@ -124,9 +124,9 @@ def init(model: nn.Module, key: jax.Array, image_size: int) -> dict[str, Any]:
   """Initial variables {'params': ..., 'batch_stats': ...} as NumPy arrays, without compiling anything.
 
   The same distributions as `model.init`, in a fraction of its time: a jitted `init` compiles hundreds of small random
-  programs, which takes longer than the training step. Here the key seeds NumPy's Philox, one stream a parameter by the CRC of
-  its path: a parameter's value depends on the key, its path and its shape only. A parameter that is declared with an
-  initializer of another library is computed by that, and then something compiles.
+  programs, which takes longer than the training step. Here the key seeds NumPy's Philox, one stream a parameter by the
+  CRC of its path: a parameter's value depends on the key, its path and its shape only. A parameter that is declared
+  with an initializer of another library is computed by that, and then something compiles.
 
   Args:
     model: a network of this package, or another one for images.

@@ -44,7 +44,7 @@ def _product(strides: Pair, x: Array, kernel: Array) -> Array:
 
   For the kernel's gradient XLA transposes one of two operands in memory: of a product y's gradient, of a convolution
   (without spatial dimensions the same product) x. So it is the latter where x has much fewer channels: the training
-  step of an SE-ResNet-50 takes a sixth less time. Where it has half as many, x is mostly a strided slice, the dearer one.
+  step of an SE-ResNet-50 takes a sixth less time. Where it has half as many, x is mostly a strided slice: dearer.
   """
   x, kernel, precision = x[:, :: strides[0], :: strides[1]], kernel[0, 0], _precision(x)
   channels, features = kernel.shape

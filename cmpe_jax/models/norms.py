@@ -41,9 +41,10 @@ class Normalized:
   def scaled(self, scale: Array | None = None) -> Array:
     """`scale` [N, C] times the output, [N, H, W, C], in the type of the statistics.
 
-    Written as one affine map an example, whose coefficients carry all gradients but that of x: the gradients of scale, gain,
-    offset and mean then all come from two sums over the pixels of each example, of dy and of dy * (x - mean), which need
-    one pass over the feature map. The subtracted mean is a constant to the gradient, which goes through the offset.
+    Written as one affine map an example, whose coefficients carry all gradients but that of x: the gradients of scale,
+    gain, offset and mean then all come from two sums over the pixels of each example, of dy and of dy * (x - mean),
+    which need one pass over the feature map. The subtracted mean is a constant to the gradient, which goes through the
+    offset.
     """
     mean = jax.lax.stop_gradient(self.mean)
     gain, offset = self.gain, self.offset - self.gain * (self.mean - mean)

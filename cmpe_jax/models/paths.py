@@ -55,6 +55,6 @@ def part_of(name: str) -> str:
 
 
 def is_frozen(name: str, stages: int) -> bool:
-  """Whether `config.freeze` = `stages` leaves the module at this path as it is: the stem and so many stages; 0: none."""
+  """Whether `config.freeze` = `stages` leaves the module at this path alone: the stem and so many stages; 0: none."""
   part = part_of(name)
   return stages > 0 and part in ('stem', *(f'stage{number}' for number in range(1, stages + 1)))

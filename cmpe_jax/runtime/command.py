@@ -24,8 +24,9 @@ PROCESSES = 'cmpe_jax.runtime.processes'  # imported by commands of which severa
 def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
   """Parses flags, calls `body()`, and returns the exit code; a person's error is one sentence without a traceback.
 
-  A command's module imports nothing heavy: `body` does, so that a wrong flag is an instant answer, and so that what has to
-  precede NumPy's and JAX's threads does. Memory that does not suffice is a wrong input too: the same command would fail again.
+  A command's module imports nothing heavy: `body` does, so that a wrong flag is an instant answer, and so that what has
+  to precede NumPy's and JAX's threads does. Memory that does not suffice is a wrong input too: the same command would
+  fail again.
   """
   start.before_imports()
   code = OTHER

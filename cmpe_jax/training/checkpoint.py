@@ -161,8 +161,10 @@ class Checkpoints:
     more = f'\n  ... {len(lines) - 20} more' if len(lines) > 20 else ''
     raise UserError(
       f'the checkpoint {self.directory / str(step)} is of another model (- the checkpoint, + this configuration):\n'
-      + '\n'.join(lines[:20]) + more + '\nUse its configuration, or another --workdir.'
-    )  # fmt: skip
+      + '\n'.join(lines[:20])
+      + more
+      + '\nUse its configuration, or another --workdir.'
+    )
 
 
 def _prepare(directory: epath.Path) -> None:

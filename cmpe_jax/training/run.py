@@ -1,4 +1,4 @@
-"""A run, put together from its configuration and devices: the one place where that happens, for training, evaluation and tools."""
+"""A run, put together from its configuration and devices: here only, for training, evaluation and tools alike."""
 
 import dataclasses
 import functools

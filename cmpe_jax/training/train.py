@@ -38,7 +38,8 @@ def train(
     console: where the lines go, and who follows the steps; default: stdout.
 
   Returns:
-    The figures on the test split, such as 'eval/accuracy'; with a validation part those of the best checkpoint, 'test/...'.
+    The figures on the test split, such as 'eval/accuracy'; with a validation part those of the best checkpoint,
+    'test/...'.
 
   Raises:
     UserError: a wrong input, or a loss that is not finite.

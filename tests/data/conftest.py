@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cmpe_jax import config as configs
-from cmpe_jax.data import datasets, pipeline
+from cmpe_jax import config as configuration
+from cmpe_jax.data import datasets, splits
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def config_for():
   """config_for(data_dir, **changes): a checked configuration."""
 
   def make(data_dir: pathlib.Path, **changes) -> ml_collections.ConfigDict:
-    config = configs.base()
+    config = configuration.base()
     config.update({'data_dir': str(data_dir)} | changes)
-    configs.check(config)
+    configuration.check(config)
     return config
 
   return make
@@ -43,7 +43,7 @@ def open_split(config_for, small_mesh):
 
   def make(data_dir: pathlib.Path, split: str = 'train', devices: int = 1, **changes):
     config = config_for(data_dir, **changes)
-    return pipeline.open_split(config, datasets.describe(config), split, small_mesh(devices))
+    return splits.open_split(config, datasets.describe(config), split, small_mesh(devices))
 
   return make
 

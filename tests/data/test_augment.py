@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness import dataset_of
 
-from cmpe_jax.data import augment, datasets
+from cmpe_jax.data import augment
 
 
-def describe(augmentation: str, size: int = 16, mean: float = 0.0, std: float = 1 / 255) -> datasets.Dataset:
+def describe(augmentation: str, size: int = 16, mean: float = 0.0, std: float = 1 / 255):
   """With mean 0 and std 1/255 the normalised image is the uint8 image."""
-  return datasets.Dataset('x', 10, size, (mean,) * 3, (std,) * 3, tuple('0123456789'), augmentation, True)
+  return dataset_of('0123456789', size, mean, std, augmentation)
 
 
 def batch_of(indices: np.ndarray, size: int = 16) -> dict[str, jax.Array]:

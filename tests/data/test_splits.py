@@ -9,12 +9,16 @@ import time
 import jax
 import numpy as np
 import pytest
+from harness import resolved
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from cmpe_jax import mesh as meshes
-from cmpe_jax.data import datasets, install
+from cmpe_jax.data import datasets
+from cmpe_jax.data.datasets import DATASETS
+from cmpe_jax.data.preparation import install
+from cmpe_jax.data.preparation.install import Request
 from cmpe_jax.errors import UserError
+from cmpe_jax.runtime import mesh as meshes
 
 
 @pytest.fixture(scope='module')
@@ -106,13 +110,14 @@ def test_no_tensorflow_at_train_time(tmp_path):
       Image.new('RGB', (80, 80)).save(tmp_path / 'folder' / name / f'{number}.jpg')
   script = f"""
 import sys
-from cmpe_jax import config as configs, mesh
-from cmpe_jax.data import augment, datasets, pipeline
+from cmpe_jax import config as configuration
+from cmpe_jax.data import augment, datasets, splits
+from cmpe_jax.runtime import mesh
 for dataset, size in (('digits', 0), ('folder:{tmp_path}/folder', 0), ('folder:{tmp_path}/folder', 72)):
-  config = configs.base()
+  config = configuration.base()
   config.update(dataset=dataset, data_dir='{tmp_path}', image_size=size, batch_size=4)
   info = datasets.describe(config)
-  source = pipeline.open_split(config, info, 'train', mesh.make())
+  source = splits.open_split(config, info, 'train', mesh.make())
   for drawn in source.train([(0, 1)]):
     pass
   source.close()
@@ -168,21 +173,21 @@ def test_wrong_datasets(tmp_path, config_for, changes, message):
 
 def test_resolve(tmp_path, config_for):
   config = config_for(tmp_path, dataset='cifar100')
-  resolved = datasets.resolve(config)
-  assert (resolved.image_size, resolved.model.num_classes) == (32, 100)
+  found = resolved(config)
+  assert (found.image_size, found.model.num_classes) == (32, 100)
   assert (config.image_size, config.model.num_classes) == (0, 0)
   config.model.num_classes = 10
   with pytest.raises(UserError, match='model.num_classes=10.*100 classes'):
-    datasets.resolve(config)
+    resolved(config)
 
 
 def test_svhn_with_and_without_extra(svhn, tmp_path, config_for, open_split):
   folder, written = svhn
-  install.prepare('svhn_cropped', tmp_path, folder, partial=True)
+  install.prepare(DATASETS['svhn_cropped'], tmp_path, Request(folder=folder, partial=True))
   for extra, splits in ((True, ('train', 'extra')), (False, ('train',))):
     config = config_for(tmp_path, dataset='svhn_cropped', svhn_extra=extra, batch_size=8)
     info = datasets.describe(config)
-    assert (info.augmentation, info.mean, info.std, info.resident) == ('none', (0.0,) * 3, (1.0,) * 3, True)
+    assert (info.augmentation, info.mean, info.std, info.is_resident) == ('none', (0.0,) * 3, (1.0,) * 3, True)
     source = open_split(tmp_path, dataset='svhn_cropped', svhn_extra=extra)
     stored = sorted(image.tobytes() for image in np.asarray(source.resident['image']))
     assert stored == sorted(image.tobytes() for split in splits for image in written[split][0])

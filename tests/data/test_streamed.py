@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cmpe_jax import mesh as meshes
-from cmpe_jax.data import install, prepared, reader, stream
+from cmpe_jax.data import reader, records, streamed
+from cmpe_jax.data.datasets import DATASETS
+from cmpe_jax.data.preparation import install
+from cmpe_jax.data.preparation.install import Request
+from cmpe_jax.runtime import mesh as meshes
 
 
 def colour(number: int) -> tuple[int, int, int]:
@@ -46,7 +49,7 @@ def photos(tmp_path) -> pathlib.Path:
   with tarfile.open(archives / 'ILSVRC2012_img_val.tar', 'w') as tar:
     for number in range(5):
       add(tar, f'ILSVRC2012_val_{number + 1:08d}.JPEG', photo(number))
-  install.prepare('imagenet2012', tmp_path / 'data', archives, partial=True)
+  install.prepare(DATASETS['imagenet2012'], tmp_path / 'data', Request(folder=archives, partial=True))
   return tmp_path / 'data'
 
 
@@ -128,7 +131,7 @@ def test_each_process_reads_only_its_rows(open_photos, small_mesh):
   (whole,) = source.train([(3, 2)])
   read = []
 
-  class Counted(prepared.Records):
+  class Counted(records.Records):
     def read(self, position):
       read.append(position)
       return super().read(position)
@@ -140,7 +143,7 @@ def test_each_process_reads_only_its_rows(open_photos, small_mesh):
       np.testing.assert_array_equal(value, np.asarray(whole[key])[:, rows])
   assert len(read) == 16
   sharding = meshes.batch_sharding(small_mesh(4))
-  np.testing.assert_array_equal(stream.own_rows(sharding, 8), np.arange(8))
+  np.testing.assert_array_equal(streamed.own_rows(sharding, 8), np.arange(8))
 
 
 def test_worker_processes(open_photos):

@@ -42,8 +42,13 @@ def test_gke_jobset(launch):
   assert container['image'] == 'x/y:1'
   assert container['resources'] == {'limits': {'google.com/tpu': 4}}
   assert container['command'] == [
-    'python', '-m', 'cmpe_jax.main', CONFIG, '--workdir=gs://b/run', '--config.dataset=folder:/a "b" \\c & it\'s',
-  ]  # fmt: skip
+    'python',
+    '-m',
+    'cmpe_jax.main',
+    CONFIG,
+    '--workdir=gs://b/run',
+    '--config.dataset=folder:/a "b" \\c & it\'s',
+  ]
 
 
 def test_gke_jobset_on_spot_machines_with_data(launch):

@@ -15,9 +15,17 @@ SLURM = (CONFIG, '--workdir=/shared/run')
 
 def test_slurm_dry_run(launch):
   done = launch(
-    'slurm.sh', *SLURM, '--nodes=2', '--gpus-per-node=4', '--partition=gpu', '--account=me', '--time=1-00:00:00',
-    '--dry-run', '--', '--config.batch_size=2048',
-  )  # fmt: skip
+    'slurm.sh',
+    *SLURM,
+    '--nodes=2',
+    '--gpus-per-node=4',
+    '--partition=gpu',
+    '--account=me',
+    '--time=1-00:00:00',
+    '--dry-run',
+    '--',
+    '--config.batch_size=2048',
+  )
   lines = done.stdout.splitlines()
   assert lines[0] == (
     'sbatch --job-name=cmpe_jax --nodes=2 --gpus-per-node=4 --ntasks-per-node=4 --gpu-bind=none --cpus-per-task=8 '
@@ -39,9 +47,7 @@ def test_slurm_job_queues_itself_again_when_interrupted(code, part, again, tmp_p
   stand_in(tmp_path, 'srun', f'exit {code}')
   stand_in(tmp_path, 'scontrol', '')
   assert launch('slurm.sh', *SLURM, path=tmp_path, HERE=str(tmp_path)).returncode == 0
-  env = os.environ | {
-    'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '7', 'SLURM_RESTART_COUNT': str(part)
-  }  # fmt: skip
+  env = os.environ | {'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '7', 'SLURM_RESTART_COUNT': str(part)}
   done = subprocess.run(['bash', str(tmp_path / 'job')], env=env, timeout=60)
   assert done.returncode == code
   assert calls(tmp_path).count('scontrol requeue 7') == again

@@ -13,9 +13,18 @@ TPU = ('train', '--name=run', '--zone=us-central1-a', '--type=v5litepod-16', CON
 def test_tpu_dry_run_prints_the_commands_and_runs_none(tmp_path, launch, stand_in):
   path = stand_in(tmp_path, 'gcloud', 'exit 1')
   done = launch(
-    'tpu_vm.sh', *TPU, '--spot', '--project=p', '--data-disk=projects/p/zones/z/disks/d', '--dry-run', '--',
-    '--config.batch_size=4096', '--config.dataset=folder:/a b', path=path, TMPDIR='/tmp',
-  )  # fmt: skip
+    'tpu_vm.sh',
+    *TPU,
+    '--spot',
+    '--project=p',
+    '--data-disk=projects/p/zones/z/disks/d',
+    '--dry-run',
+    '--',
+    '--config.batch_size=4096',
+    '--config.dataset=folder:/a b',
+    path=path,
+    TMPDIR='/tmp',
+  )
   assert done.returncode == 0, done.stderr
   place = '--zone=us-central1-a --project=p'
   ssh = f"gcloud compute tpus tpu-vm ssh run {place} --worker=all '--command="

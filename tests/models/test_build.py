@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from cmpe_jax import config as configuration
-from cmpe_jax import models
+from cmpe_jax import keys, models, names
 from cmpe_jax.errors import UserError
-from cmpe_jax.models import gates
+from cmpe_jax.models import gates, paths
+from cmpe_jax.models.gates.gate import Gate
 
 COUNTS = json.loads((pathlib.Path(__file__).parents[1] / 'golden' / 'blocks' / 'param_counts.json').read_text())['nets']
 VARIANTS = {
@@ -78,15 +79,18 @@ def test_parameter_counts_of_imagenet_nets(values, count):
   assert size(shapes_of(config, 224)['params']) == count
 
 
-def test_every_gate_is_known_to_the_configuration():
-  assert tuple(gates.GATES) == configuration.GATES
+def test_every_gate_has_a_class_and_is_known_to_the_configuration():
+  assert keys.MODEL['gate'].choices == tuple(names.GATES)
+  found = {name: gates.find(name) for name in names.GATES}
+  assert found.pop('none') is None
+  assert all(issubclass(kind, Gate) for kind in found.values())
 
 
-@pytest.mark.parametrize('gate', configuration.GATES)
+@pytest.mark.parametrize('gate', names.GATES)
 def test_forms_and_the_fast_initialization_have_one_tree(gate):
   config = config_of(depth=11, gate=gate)
   trees = []
-  for form in configuration.GATE_FORMS:
+  for form in names.GATE_FORMS:
     config.gate_form = form
     trees.append(shapes_of(config))
   assert trees[0] == trees[1]
@@ -133,8 +137,11 @@ def test_zero_init_makes_every_block_its_identity(block):
   config.zero_init = True
   params = models.init(models.build(config), jax.random.key(0), 64)['params']
   last, first = {'bottleneck': ('bn3', 'bn1'), 'basic': ('bn2', 'bn1')}[block]
-  assert not params['stage2_block1'][last]['scale'].any()
-  assert params['stage2_block1'][first]['scale'].all()
+  found = [value for name, value in params.items() if paths.block_of(name)]
+  assert len(found) == {'bottleneck': 16, 'basic': 8}[block]
+  for values in found:
+    assert not values[last]['scale'].any()
+    assert values[first]['scale'].all()
 
 
 @pytest.mark.parametrize(
@@ -168,7 +175,7 @@ def test_wrong_values_are_named_with_the_allowed_ones(values, words):
 @pytest.mark.parametrize('group_size', [0, 4])
 def test_batch_normalization_equals_flax(group_size):
   """In each group of consecutive examples; the running statistics take the groups' average."""
-  from cmpe_jax.models.layers import BatchNorm
+  from cmpe_jax.models.norms import BatchNorm
 
   with jax.enable_x64(True):
     x = 2 + 3 * jax.random.normal(jax.random.key(0), (12, 3, 3, 5), jnp.float64)

@@ -1,4 +1,4 @@
-"""The exact form against the paper's plain form: outputs, gradients and statistics of every gate in every block."""
+"""The fused form against the paper's own, the reference: outputs, gradients, statistics, every gate and block."""
 
 import functools
 
@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cmpe_jax.config import GATES
-from cmpe_jax.models import FORMS, blocks, descriptors, gates, layers
+from cmpe_jax.models import blocks, descriptors, gates, layers, norms
 from cmpe_jax.models import inner_imaging as imaging
+from cmpe_jax.models.builder import FORMS
+from cmpe_jax.names import GATES
 
 STRIDES = {'identity': 1, 'project': 1, 'stride': 2}
 
@@ -27,7 +28,7 @@ def random_tree(shapes, seed):
 
 def make_block(kind, gate, form, dtype, shortcut, group_size=0, train=True):
   descriptor, filter_maps = FORMS[form]
-  make_gate = gates.GATES[gate]
+  make_gate = gates.find(gate)
   if make_gate is not None:
     make_gate = functools.partial(make_gate, filter_maps=filter_maps, columns=8, group_size=group_size)
   return blocks.BLOCKS[kind](
@@ -36,7 +37,7 @@ def make_block(kind, gate, form, dtype, shortcut, group_size=0, train=True):
     strides=STRIDES[shortcut],
     project=shortcut != 'identity',
     conv=functools.partial(layers.Conv, dtype=dtype, descriptors=descriptor),
-    norm=functools.partial(layers.BatchNorm, train=train, dtype=dtype, group_size=group_size),
+    norm=functools.partial(norms.BatchNorm, train=train, dtype=dtype, group_size=group_size),
     gate=make_gate,
     descriptors=descriptor,
     train=train,
@@ -48,7 +49,7 @@ def run(kind, gate, form, dtype, shortcut, group_size=0, batch=8, seed=7):
   channels = 32 * blocks.expansion(kind[0]) if shortcut == 'identity' else 16
   rng = np.random.default_rng(seed)
   x = jnp.asarray(rng.normal(0.3, 1, (batch, 7, 6, channels)).astype(np.float32), dtype)
-  carries = form == 'exact' and kind[1] and shortcut == 'identity'
+  carries = form == 'fused' and kind[1] and shortcut == 'identity'
   block = make_block(kind, gate, form, dtype, shortcut, group_size)
   shapes = jax.eval_shape(lambda k, x: block.init(k, x), jax.random.key(0), x)
   params = jax.tree.map(lambda a: a.astype(dtype), random_tree(shapes['params'], 1))
@@ -76,28 +77,28 @@ def combinations():
 
 
 @pytest.mark.parametrize(('kind', 'gate', 'shortcut'), list(combinations()))
-def test_exact_equals_plain_in_float64(kind, gate, shortcut):
+def test_fused_equals_reference_in_float64(kind, gate, shortcut):
   with jax.enable_x64(True):
-    plain, exact = (run(kind, gate, form, jnp.float64, shortcut) for form in ('plain', 'exact'))
-  chex.assert_trees_all_close(exact, plain, atol=1e-9, rtol=1e-9)
+    reference, fused = (run(kind, gate, form, jnp.float64, shortcut) for form in ('reference', 'fused'))
+  chex.assert_trees_all_close(fused, reference, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize(('gate', 'preact'), [('pair_1x1', True), ('folded_3x3', True), ('pair_1x1', False)])
-def test_exact_equals_plain_in_groups(gate, preact):
+def test_fused_equals_reference_in_groups(gate, preact):
   with jax.enable_x64(True):
-    plain, exact = (
-      run(('basic', preact), gate, form, jnp.float64, 'stride', group_size=2) for form in ('plain', 'exact')
+    reference, fused = (
+      run(('basic', preact), gate, form, jnp.float64, 'stride', group_size=2) for form in ('reference', 'fused')
     )
-    whole = run(('basic', preact), gate, 'exact', jnp.float64, 'stride')
-  chex.assert_trees_all_close(exact, plain, atol=1e-9, rtol=1e-9)
-  assert abs(exact[0][0][0] - whole[0][0][0]) > 1e-3  # groups do change the numbers
+    whole = run(('basic', preact), gate, 'fused', jnp.float64, 'stride')
+  chex.assert_trees_all_close(fused, reference, atol=1e-9, rtol=1e-9)
+  assert abs(fused[0][0][0] - whole[0][0][0]) > 1e-3  # groups do change the numbers
 
 
-def test_exact_is_the_same_on_eight_devices():
+def test_fused_is_the_same_on_eight_devices():
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   with jax.enable_x64(True):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 6, 6, 128)))
-    block = make_block(('bottleneck', True), 'pair_2x1', 'exact', jnp.float64, 'identity')
+    block = make_block(('bottleneck', True), 'pair_2x1', 'fused', jnp.float64, 'identity')
     variables = block.init(jax.random.key(0), x)
     step = jax.jit(lambda x: block.apply(variables, x, x.mean((1, 2)), mutable=['batch_stats']))
     one, eight = step(x), step(jax.device_put(x, NamedSharding(mesh, PartitionSpec('data'))))
@@ -108,14 +109,14 @@ def test_exact_is_the_same_on_eight_devices():
 @pytest.mark.parametrize(
   ('kind', 'gate'), [(('basic', True), 'se'), (('bottleneck', True), 'pair_1x1'), (('bottleneck', False), 'folded_3x3')]
 )
-def test_float32_rounding_of_the_exact_form_is_no_worse(kind, gate):
-  """Distance from the float64 truth at most 1.5 times the plain form's: geometric mean over output, statistics, gradients."""
+def test_float32_rounding_of_the_fused_form_is_no_worse(kind, gate):
+  """Distance from float64 at most 1.5 times the reference's: geometric mean over output, statistics, gradients."""
   ratios = []
   for seed in range(3):
     with jax.enable_x64(True):
-      truth = jax.device_get(run(kind, gate, 'plain', jnp.float64, 'stride', batch=16, seed=seed))
+      truth = jax.device_get(run(kind, gate, 'reference', jnp.float64, 'stride', batch=16, seed=seed))
     errors = []
-    for form in ('plain', 'exact'):
+    for form in ('reference', 'fused'):
       single = jax.device_get(run(kind, gate, form, jnp.float32, 'stride', batch=16, seed=seed))
       errors.append(
         [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(*map(jax.tree.leaves, (single, truth)), strict=True)]
@@ -165,10 +166,10 @@ def test_patch_moments_survive_a_large_mean():
 
 def test_scale_is_between_zero_and_one_and_scales_the_residual_only():
   x = jax.random.normal(jax.random.key(0), (4, 5, 5, 128))
-  block = make_block(('bottleneck', True), 'double_fc', 'exact', jnp.float32, 'identity')
+  block = make_block(('bottleneck', True), 'double_fc', 'fused', jnp.float32, 'identity')
   variables = block.init(jax.random.key(1), x)
   (y, _), seen = block.apply(variables, x, mutable=['intermediates', 'batch_stats'])
-  plain = make_block(('bottleneck', True), 'none', 'exact', jnp.float32, 'identity')
+  plain = make_block(('bottleneck', True), 'none', 'fused', jnp.float32, 'identity')
   params = {name: value for name, value in variables['params'].items() if name != 'gate'}
   (ungated, _), _ = plain.apply({'params': params, 'batch_stats': variables['batch_stats']}, x, mutable=['batch_stats'])
   scale = seen['intermediates']['scale'][0]

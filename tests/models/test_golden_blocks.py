@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmpe_jax.config import GATE_FORMS
-from cmpe_jax.models import FORMS, blocks, gates, layers
+from cmpe_jax.models import blocks, gates, layers, norms
+from cmpe_jax.models.builder import FORMS
+from cmpe_jax.names import GATE_FORMS
 
 GATES = {'se': 'se', 'double_fc': 'double_fc', '1x1': 'pair_1x1', '2x1': 'pair_2x1', '3x3': 'folded_3x3'}
 FILES = sorted((pathlib.Path(__file__).parents[1] / 'golden' / 'blocks').glob('*.npz'))
@@ -20,7 +21,7 @@ FILES = sorted((pathlib.Path(__file__).parents[1] / 'golden' / 'blocks').glob('*
 
 def make_block(meta, form, train, dtype):
   descriptors, filter_maps = FORMS[form]
-  gate = functools.partial(gates.GATES[GATES[meta['variant']]], filter_maps=filter_maps, columns=meta['fold_columns'])
+  gate = functools.partial(gates.find(GATES[meta['variant']]), filter_maps=filter_maps, columns=meta['fold_columns'])
   kind = blocks.PreactBottleneck if meta['family'] == 'resnet' else blocks.PreactBasic
   return kind(
     base_width=meta['base_width'],
@@ -28,7 +29,7 @@ def make_block(meta, form, train, dtype):
     strides=meta['stride'],
     project=meta['project'],
     conv=functools.partial(layers.Conv, dtype=dtype, descriptors=descriptors),
-    norm=functools.partial(layers.BatchNorm, train=train, dtype=dtype),
+    norm=functools.partial(norms.BatchNorm, train=train, dtype=dtype),
     gate=gate,
     descriptors=descriptors,
     train=train,
@@ -58,7 +59,7 @@ def test_block_equals_the_authors_in_float64(file, form):
     x, cotangent = (jnp.asarray(golden[name], jnp.float64) for name in ('x', 'cotangent'))
     params, stats = tree(golden, 'param/', jnp.float64), tree(golden, 'stat/', jnp.float64)
     # A shared descriptor as the block before it would hand on; the shortcut is the raw input unless it projects.
-    carried = None if meta['project'] or form == 'plain' else x.mean((1, 2))
+    carried = None if meta['project'] or form == 'reference' else x.mean((1, 2))
 
     def run(params, x, train):
       block = make_block(meta, form, train, jnp.float64)

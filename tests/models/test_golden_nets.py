@@ -12,8 +12,8 @@ import optax
 import pytest
 
 from cmpe_jax import config as configuration
-from cmpe_jax import models
-from cmpe_jax.tools import gluon
+from cmpe_jax import models, names
+from cmpe_jax.tools.convert import gluon
 
 GATES = {'se': 'se', 'double_fc': 'double_fc', '1x1': 'pair_1x1', '2x1': 'pair_2x1', '3x3': 'folded_3x3'}
 FOLDERS = [pathlib.Path(__file__).parents[1] / 'golden' / 'nets']
@@ -34,7 +34,7 @@ def load(file: pathlib.Path, form: str):
   return models.build(config), variables, golden
 
 
-@pytest.mark.parametrize('form', configuration.GATE_FORMS)
+@pytest.mark.parametrize('form', names.GATE_FORMS)
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
 def test_logits_loss_and_scales_equal_the_authors(file, form):
   model, variables, golden = load(file, form)

@@ -6,16 +6,17 @@ import chex
 import jax
 import numpy as np
 import pytest
-from harness import Source
+from harness import dataset_of, materialize
 
 import cmpe_jax
-from cmpe_jax import checkpoint, models, optimizer, state, step, train
-from cmpe_jax import config as configs
-from cmpe_jax import mesh as meshes
-from cmpe_jax.data import datasets
+from cmpe_jax import config as configuration
+from cmpe_jax import models
+from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.training import checkpoint, initial, optimizer, randomness, state, step
+from cmpe_jax.training.train import train
 
 SIDE, CLASSES, BATCH = 8, 4, 16
-INFO = datasets.Dataset('test', CLASSES, SIDE, (0.5,) * 3, (0.25,) * 3, tuple('abcd'), 'none', True)
+DATASET = dataset_of('abcd', SIDE)
 
 
 def examples(count=128):
@@ -27,11 +28,14 @@ def examples(count=128):
   return {'image': images, 'label': labels, 'mask': np.ones(count, bool), 'index': np.arange(count, dtype=np.int32)}
 
 
-def configuration(gate, block, preact, **keys):
-  config = configs.base()
+def config_of(gate, block, preact, **keys):
+  config = configuration.base()
   config.model.update({'gate': gate, 'block': block, 'num_classes': CLASSES})
-  config.model.update({'backbone': 'resnet', 'depth': 20 if block == 'basic' else 29} if preact else
-                      {'backbone': 'imagenet_resnet', 'depth': 34 if block == 'basic' else 50, 'preact': False})  # fmt: skip
+  config.model.update(
+    {'backbone': 'resnet', 'depth': 20 if block == 'basic' else 29}
+    if preact
+    else {'backbone': 'imagenet_resnet', 'depth': 34 if block == 'basic' else 50, 'preact': False}
+  )
   config.update({'batch_size': BATCH, 'schedule': 'constant', 'learning_rate': 0.05, 'dtype': 'float64'})
   for key, value in keys.items():
     (config.model if key in config.model else config)[key] = value
@@ -46,11 +50,12 @@ def network(config):
 
 def begin(config, devices=1):
   """The state before the first step, and `advance(state, first, count) -> (state, losses)`."""
-  mesh, model, rate = meshes.make(jax.devices()[:devices]), network(config), optimizer.schedule(config, 100)
+  mesh, model, rate = meshes.make(jax.devices()[:devices]), network(config), optimizer.learning_rate(config, 100)
   transformation = optimizer.make(config, rate)
-  source = Source(meshes.replicate(examples(), mesh))
-  call = step.compile_train(step.make_train(config, model, INFO, transformation, rate, unroll=False), source, mesh)
-  variables = models.init(model, step.key(0, step.INIT, 0), SIDE)
+  resident = meshes.replicate(examples(), mesh)
+  steps = step.Steps(config, model, DATASET)
+  call = step.compile_train(steps.train(transformation, rate, unroll=False), materialize, mesh)
+  variables = models.init(model, randomness.key(0, randomness.INIT, 0), SIDE)
   start = state.create(meshes.replicate(variables, mesh), transformation, config.ema_decay > 0)
 
   def advance(current, first, count):
@@ -58,7 +63,7 @@ def begin(config, devices=1):
     for i in range(first, first + count):
       rows = (BATCH * i + np.arange(BATCH, dtype=np.int32)[None]) % 128
       drawn = jax.device_put(rows, meshes.batch_sharding(mesh, leading=1))
-      current, metrics = call(current, source.resident, drawn)
+      current, metrics = call(current, resident, drawn)
       losses.append(float(metrics['loss'][0][0]) / BATCH)
     return current, losses
 
@@ -74,7 +79,7 @@ EVERYTHING = {'dropout': 0.3, 'accumulate_steps': 2, 'bn_group_size': 4, 'ema_de
 CASES = {
   'pre-basic': ('pair_1x1', 'basic', True, EVERYTHING),
   'pre-bottleneck': ('none', 'bottleneck', True, {'bn_group_size': 8}),
-  'pre-bottleneck-plain': ('pair_2x1', 'bottleneck', True, {'gate_form': 'plain'}),
+  'pre-bottleneck-plain': ('pair_2x1', 'bottleneck', True, {'gate_form': 'reference'}),
   'post-basic': ('double_fc', 'basic', False, EVERYTHING | {'dropout': 0.0}),
   'post-bottleneck': ('folded_3x3', 'bottleneck', False, {}),
 }
@@ -91,11 +96,11 @@ def pairs():
 def test_ten_steps_are_equal_in_float64_and_the_form_may_change_between_them(case, form):
   *kind, keys = CASES[case]
   with jax.enable_x64(True):
-    start, advance = begin(configuration(*kind, **keys))
+    start, advance = begin(config_of(*kind, **keys))
     half, losses = advance(start, 0, 5)
     kept = jax.device_get(half)
     end, more = advance(half, 5, 5)
-    start, other = begin(configuration(*kind, **{**keys, **FORMS[form]}), devices=1 if case == 'pre-basic' else 2)
+    start, other = begin(config_of(*kind, **{**keys, **FORMS[form]}), devices=1 if case == 'pre-basic' else 2)
     its_half, its_losses = other(start, 0, 5)
     jax.block_until_ready(its_half)
     chex.assert_trees_all_close(jax.device_get(its_half), kept, rtol=0, atol=1e-10)
@@ -127,7 +132,7 @@ def test_gradient_statistics_and_what_is_sown_of_a_post_activation_net(frozen):
   with jax.enable_x64(True):
     for name, keys in {'': {}, **FORMS}.items():
       if name in ('', 'scan-remat') or frozen:
-        config = configuration('pair_1x1', 'basic', False, freeze=frozen, **keys)
+        config = config_of('pair_1x1', 'basic', False, freeze=frozen, **keys)
         model = network(config).clone(stage_sizes=(3, 1) if frozen else (4,), base_widths=(16, 32)[: 1 + frozen])
         variables = models.init(model, jax.random.key(0), SIDE)
         found[name] = jax.device_get(gradients(model, variables, images))
@@ -144,7 +149,7 @@ def test_the_program_has_the_loop_and_one_block_for_each_of_its_rounds():
   images = jax.ShapeDtypeStruct((2, 32, 32, 3), np.float32)
   programs = {}
   for looped in (False, True):
-    config = configs.base()
+    config = configuration.base()
     config.model.update({'depth': 164, 'num_classes': 10, 'scan_blocks': looped})
     model = models.build(config.model)
     variables = jax.eval_shape(lambda x, model=model: model.init(jax.random.key(0), x), images)
@@ -159,7 +164,7 @@ def test_the_program_has_the_loop_and_one_block_for_each_of_its_rounds():
 def test_bfloat16_and_float32_begin_alike_and_both_learn(preact):
   first = {}
   for dtype in ('float32', 'bfloat16'):
-    config = configuration('pair_1x1', 'bottleneck', preact, dtype=dtype, scan_blocks=preact, remat=not preact)
+    config = config_of('pair_1x1', 'bottleneck', preact, dtype=dtype, scan_blocks=preact, remat=not preact)
     _, losses = (lambda start, advance: advance(start, 0, 30))(*begin(config))
     first[dtype] = losses[0]
     assert np.mean(losses[-5:]) < 0.5 * losses[0], dtype
@@ -168,10 +173,10 @@ def test_bfloat16_and_float32_begin_alike_and_both_learn(preact):
 
 
 def test_a_loaded_network_has_its_blocks_one_by_one(tmp_path):
-  config = configs.base()
+  config = configuration.base()
   config.model.update({'depth': 20, 'block': 'basic', 'num_classes': 10, 'scan_blocks': True})
   variables = models.init(models.build(config.model), jax.random.key(0), 32)
-  checkpoint.write_initial(str(tmp_path), config, variables)
+  initial.write(str(tmp_path), config, variables)
   model, loaded, _ = cmpe_jax.load_model(str(tmp_path))
   assert not model.scan_blocks
   chex.assert_trees_all_equal(jax.device_get(loaded), variables)
@@ -180,11 +185,11 @@ def test_a_loaded_network_has_its_blocks_one_by_one(tmp_path):
 @pytest.mark.slow
 def test_a_run_goes_on_in_the_other_form_from_its_checkpoint(tmp_path):
   def run(workdir, epochs, **forms):
-    config = configs.base()
+    config = configuration.base()
     config.model.update({'block': 'basic', 'depth': 20, 'gate': 'se', 'scan_blocks': forms.get('scan_blocks', False)})
     config.update({'batch_size': 256, 'epochs': epochs, 'schedule': 'constant', 'dtype': 'float64'})
     config.remat = forms.get('remat', False)
-    train.run(config, str(tmp_path / workdir))
+    train(config, str(tmp_path / workdir))
     saved = checkpoint.Checkpoints(str(tmp_path / workdir))
     arrays = saved.arrays(saved.choose('newest'))
     saved.close()
@@ -195,8 +200,8 @@ def test_a_run_goes_on_in_the_other_form_from_its_checkpoint(tmp_path):
     looped = run('looped', 1.0, scan_blocks=True)
     assert looped.keys() == whole.keys()
     crossed = run('looped', 2.0)
-    run('plain', 1.0)
-    back = run('plain', 2.0, **FORMS['scan-remat'])
+    run('reference', 1.0)
+    back = run('reference', 2.0, **FORMS['scan-remat'])
   for got in (crossed, back):
     for name, value in whole.items():
       np.testing.assert_allclose(got[name], value, rtol=0, atol=1e-10, err_msg=name)

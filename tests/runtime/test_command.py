@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cmpe_jax import command
 from cmpe_jax.errors import Interrupted, UserError
+from cmpe_jax.runtime import command
 
 
 def raises(error):
@@ -28,9 +28,15 @@ def test_anything_else_keeps_its_traceback():
   with pytest.raises(ZeroDivisionError):
     command.run(lambda: 1 / 0, ['test'])
   done = subprocess.run(
-    [sys.executable, '-c', 'import sys; from cmpe_jax import command; sys.exit(command.run(lambda: 1 / 0, ["test"]))'],
-    capture_output=True, text=True, timeout=60,
-  )  # fmt: skip
+    [
+      sys.executable,
+      '-c',
+      'import sys; from cmpe_jax.runtime import command; sys.exit(command.run(lambda: 1 / 0, ["test"]))',
+    ],
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
   assert done.returncode == 1
   assert 'ZeroDivisionError' in done.stderr
 
@@ -46,7 +52,7 @@ def test_memory_that_does_not_suffice_is_said_plainly(capsys):
 
 def test_wrong_flags_answer_without_importing_jax():
   program = (
-    'import sys; from cmpe_jax import command; code = command.run(print, ["test", "--wrong=1"]); '
+    'import sys; from cmpe_jax.runtime import command; code = command.run(print, ["test", "--wrong=1"]); '
     'sys.exit(10 * code + ("jax" in sys.modules))'
   )
   done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=60)

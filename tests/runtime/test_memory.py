@@ -7,13 +7,13 @@ import pytest
 
 CODE = """
 import resource, sys
-from cmpe_jax import memory
+from cmpe_jax.runtime import memory
 if sys.argv[1] == 'keep':
   memory.keep()
 import jax, jax.numpy as jnp
 x = jnp.ones((4096, 4096))
 call = jax.jit(lambda x: x + 1)  # 64 MiB; glibc keeps up to 32 MiB by itself
-for _ in range(40):  # the heap grows for up to a dozen calls: an aligned array does not always fit where one like it was
+for _ in range(40):  # the heap grows for up to a dozen calls, since an aligned array needs more room
   call(x).block_until_ready()
 faults = []
 for _ in range(21):

@@ -12,13 +12,15 @@ import time
 import numpy as np
 import pytest
 
-from cmpe_jax import processes
 from cmpe_jax.errors import UserError
+from cmpe_jax.runtime import processes
+from cmpe_jax.runtime.signals import Stop
 
 AGREE = """
 import sys, time
-from cmpe_jax import processes
 from cmpe_jax.errors import Interrupted, UserError
+from cmpe_jax.runtime import processes
+from cmpe_jax.runtime.signals import Stop
 
 address, me = sys.argv[1], int(sys.argv[2])
 processes.start(address, 2, me)
@@ -29,7 +31,8 @@ def fails():
   return 'data'
 
 assert processes.together('fine', lambda: me) == me
-for attempt in (lambda: processes.together('data', fails), lambda: processes.check_same({'seed': 3, 'workdir': str(me)})):
+facts = {'seed': 3, 'workdir': str(me)}
+for attempt in (lambda: processes.together('data', fails), lambda: processes.check_same(facts)):
   try:
     attempt()
   except UserError as error:
@@ -47,13 +50,13 @@ else:
 
 ALONE = """
 import sys
-from cmpe_jax import command, processes
+from cmpe_jax.runtime import command, processes
 sys.exit(command.run(lambda: processes.start(sys.argv[1], 2, 0, patience=5), ['alone']))
 """
 
 ONE_FAILS = """
 import sys, time
-from cmpe_jax import command, processes
+from cmpe_jax.runtime import command, processes
 
 def body():
   processes.start(sys.argv[1], 2, int(sys.argv[2]))
@@ -65,10 +68,10 @@ sys.exit(command.run(body, ['one fails']))
 """
 
 CONFIG = """
-from cmpe_jax import config as configs
+from cmpe_jax.config import base
 
 def get_config():
-  config = configs.base()
+  config = base()
   config.model.update({'block': 'basic', 'depth': 8, 'gate': 'se'})
   config.update({'batch_size': 64, 'epochs': 0.62, 'log_every_steps': 1, 'eval_every_steps': 7,
                  'checkpoint_every_steps': 5, 'mixup_alpha': 1.0, 'dtype': 'float64', 'learning_rate': 0.05})
@@ -139,7 +142,7 @@ def test_one_process_needs_no_start_and_nobody_to_agree_with():
   processes.start(None, None, None)
   processes.barrier('nobody')
   assert processes.share('value', 1) == [1]
-  with processes.Stop() as stop:
+  with Stop() as stop:
     assert not stop()
     os.kill(os.getpid(), signal.SIGTERM)
     assert stop()

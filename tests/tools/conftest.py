@@ -1,16 +1,18 @@
 import jax
 import numpy as np
 import pytest
+from harness import resolved
 
-from cmpe_jax import checkpoint, models
-from cmpe_jax import config as configs
+from cmpe_jax import config as configuration
+from cmpe_jax import models
 from cmpe_jax.data import datasets
-from cmpe_jax.tools import trained
+from cmpe_jax.tools.shared import trained
+from cmpe_jax.training import initial
 
 
 def run_config(**model):
   """The smallest network on digits, by gate."""
-  config = configs.base()
+  config = configuration.base()
   config.model.update({'block': 'basic', 'depth': 8, 'gate': 'pair_1x1'} | model)
   return config
 
@@ -37,8 +39,8 @@ def make_run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('run')
     config = run_config(**model)
     config.data_dir = str(data_dir or tmp_path_factory.getbasetemp() / 'data')
-    config = datasets.resolve(config)
-    checkpoint.write_initial(str(workdir), config, random_variables(config))
+    config = resolved(config)
+    initial.write(str(workdir), config, random_variables(config))
     return workdir
 
   return make
@@ -56,7 +58,7 @@ def random_run(tmp_path_factory):
   def make(**model):
     config = run_config(**model)
     config.data_dir = str(tmp_path_factory.getbasetemp() / 'data')
-    config = datasets.resolve(config)
+    config = resolved(config)
     info = datasets.describe(config)
     variables = random_variables(config)
     return trained.Trained(models.build(config.model), variables, config, info, info.class_names)

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 import cmpe_jax
-from cmpe_jax import checkpoint, models, optimizer, state
-from cmpe_jax import config as configs
-from cmpe_jax import mesh as meshes
-from cmpe_jax.checkpoint import Checkpoints
+from cmpe_jax import config as configuration
+from cmpe_jax import models
 from cmpe_jax.errors import UserError
+from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.training import initial, optimizer, state
+from cmpe_jax.training.checkpoint import Checkpoints
 
 
 def small_config():
-  config = configs.base()
+  config = configuration.base()
   config.model.update({'depth': 8, 'block': 'basic', 'gate': 'se', 'num_classes': 10})
   config.image_size = 32
   return config
@@ -142,7 +143,7 @@ def test_a_changed_config_is_refused_by_key():
   now.update({'learning_rate': 0.2, 'epochs': 7.0, 'log_every_steps': 1, 'decay_fractions': (0.6,)})
   now.model.gate = 'none'
   with pytest.raises(UserError) as caught:
-    checkpoint.check_config(now, saved, 5)
+    configuration.check_resumed(now, saved, 5)
   text = str(caught.value)
   assert 'learning_rate: 0.1 in the checkpoint, 0.2 now' in text
   assert "model.gate: 'se' in the checkpoint, 'none' now" in text
@@ -150,9 +151,9 @@ def test_a_changed_config_is_refused_by_key():
   assert 'epochs' not in text
   assert 'log_every' not in text
   with pytest.raises(UserError, match='model.gate'):
-    checkpoint.check_config(now, saved, 0)
+    configuration.check_resumed(now, saved, 0)
   now.model.gate = 'se'
-  checkpoint.check_config(now, saved, 0)
+  configuration.check_resumed(now, saved, 0)
 
 
 def test_nothing_there_says_so(tmp_path):
@@ -176,13 +177,13 @@ def test_initial_weights_are_loaded_in_one_line(tmp_path):
   config = small_config()
   model = models.build(config.model)
   variables = models.init(model, jax.random.key(3), 32)
-  checkpoint.write_initial(str(tmp_path), config, variables)
+  initial.write(str(tmp_path), config, variables)
   loaded, found, its_config = cmpe_jax.load_model(str(tmp_path))
   equal(variables, found)
   assert its_config.to_dict() == config.to_dict()
   assert loaded == model
   with pytest.raises(UserError, match='already'):
-    checkpoint.write_initial(str(tmp_path), config, variables)
+    initial.write(str(tmp_path), config, variables)
 
 
 def test_only_this_module_imports_orbax():

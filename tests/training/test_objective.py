@@ -4,7 +4,7 @@ import numpy as np
 import scipy.special
 import scipy.stats
 
-from cmpe_jax import objective
+from cmpe_jax.training import objective
 
 
 def test_cross_entropy_with_smoothing_against_the_closed_form():

@@ -2,19 +2,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmpe_jax import config as configs
-from cmpe_jax import optimizer
+from cmpe_jax import config as configuration
 from cmpe_jax.errors import UserError
+from cmpe_jax.training import optimizer
 
 
 def make(**keys):
-  config = configs.base()
+  config = configuration.base()
   config.update(keys)
   return config
 
 
 def rates(config, total, steps):
-  schedule = optimizer.schedule(config, total)
+  schedule = optimizer.learning_rate(config, total)
   return [float(schedule(step)) for step in steps]
 
 
@@ -25,9 +25,14 @@ def test_step_schedule_falls_at_the_fractions():
 
 def test_decay_epochs_count_from_the_start_of_the_run_even_after_a_warm_up():
   config = make(
-    epochs=90.0, decay_fractions=(), decay_epochs=(30, 60, 80), warmup_epochs=5.0, learning_rate=0.1,
-    learning_rate_batch_size=256, batch_size=1024,
-  )  # fmt: skip
+    epochs=90.0,
+    decay_fractions=(),
+    decay_epochs=(30, 60, 80),
+    warmup_epochs=5.0,
+    learning_rate=0.1,
+    learning_rate_batch_size=256,
+    batch_size=1024,
+  )
   got = rates(config, 900, [0, 25, 50, 299, 300, 600, 800])
   np.testing.assert_allclose(got, [0, 0.2, 0.4, 0.4, 0.04, 0.004, 0.0004], rtol=1e-5)
 
@@ -52,7 +57,7 @@ def test_cosine_schedule_after_warm_up_against_the_formula():
 )
 def test_decay_points_outside_of_the_run_are_named(keys, named):
   with pytest.raises(UserError, match=named):
-    optimizer.schedule(make(**keys), 1000)
+    optimizer.learning_rate(make(**keys), 1000)
 
 
 PARAMS = {
@@ -64,8 +69,10 @@ PARAMS = {
 
 def test_decay_acts_on_kernels_only_or_on_all():
   assert optimizer.decay_mask(PARAMS, 'kernels') == {
-    'conv': {'kernel': True}, 'bn': {'scale': False, 'bias': False}, 'head': {'kernel': True, 'bias': False},
-  }  # fmt: skip
+    'conv': {'kernel': True},
+    'bn': {'scale': False, 'bias': False},
+    'head': {'kernel': True, 'bias': False},
+  }
   table = optimizer.table(make(weight_decay=5e-4), PARAMS).splitlines()
   assert table[1].split() == ['0.0005', '2', '10']
   assert table[2].split() == ['none', '3', '7']
@@ -74,7 +81,7 @@ def test_decay_acts_on_kernels_only_or_on_all():
 
 def test_two_steps_of_nesterov_sgd_with_decay_and_clipping_against_the_formula():
   config = make(weight_decay=0.1, grad_clip_norm=1.0, learning_rate=0.5, momentum=0.9, schedule='constant')
-  tx = optimizer.make(config, optimizer.schedule(config, 10))
+  tx = optimizer.make(config, optimizer.learning_rate(config, 10))
   params = {'a': {'kernel': jnp.array([3.0, -1.0])}}
   state = tx.init(params)
   x, v = np.array([3.0, -1.0]), np.zeros(2)

@@ -1,55 +1,62 @@
 import ml_collections
 import pytest
 
-from cmpe_jax import config as configs
-from cmpe_jax import events
+from cmpe_jax import config as configuration
+from cmpe_jax.training import schedule
 
 
 def make(**keys) -> ml_collections.ConfigDict:
-  config = configs.base()
+  config = configuration.base()
   config.update(keys)
   return config
 
 
 def test_total_rounds_the_last_epoch_up():
-  assert events.plan(make(epochs=2.0, batch_size=128), 1000).total == 16  # 2000 / 128 = 15.6
-  assert events.plan(make(epochs=2.0, batch_size=100), 1000).total == 20
-  assert events.plan(make(epochs=0.1, batch_size=100), 300).total == 1  # 0.1 * 300 is 30.000000000000004
-  assert events.plan(make(epochs=0.0), 1000).total == 0
+  assert schedule.of_config(make(epochs=2.0, batch_size=128), 1000).total == 16  # 2000 / 128 = 15.6
+  assert schedule.of_config(make(epochs=2.0, batch_size=100), 1000).total == 20
+  assert schedule.of_config(make(epochs=0.1, batch_size=100), 300).total == 1  # 0.1 * 300 is 30.000000000000004
+  assert schedule.of_config(make(epochs=0.0), 1000).total == 0
 
 
 def test_once_an_epoch_means_the_step_that_reaches_its_end():
-  plan = events.plan(make(epochs=3.0, batch_size=64, log_every_steps=1000), 150)
-  evaluated = [t for t in range(1, plan.total + 1) if events.EVALUATE in plan.at(t)]
+  plan = schedule.of_config(make(epochs=3.0, batch_size=64, log_every_steps=1000), 150)
+  evaluated = [t for t in range(1, plan.total + 1) if schedule.EVALUATE in plan.at(t)]
   assert plan.total == 8  # 450 / 64 = 7.03
   assert evaluated == [3, 5, 8]  # 192 >= 150, 320 >= 300, 512 >= 450
 
 
 def test_batch_larger_than_the_split_has_an_event_every_step():
-  plan = events.plan(make(epochs=4.0, batch_size=100), 60)
-  assert [events.CHECKPOINT in plan.at(t) for t in (1, 2, 3)] == [True, True, True]
+  plan = schedule.of_config(make(epochs=4.0, batch_size=100), 60)
+  assert [schedule.CHECKPOINT in plan.at(t) for t in (1, 2, 3)] == [True, True, True]
 
 
 def test_events_in_steps_and_the_last_step_has_all():
-  plan = events.plan(
+  plan = schedule.of_config(
     make(epochs=1.0, batch_size=10, log_every_steps=4, eval_every_steps=5, checkpoint_every_steps=6), 130
   )
   assert plan.total == 13
   assert {t: set(plan.at(t)) for t in range(1, 14) if plan.at(t)} == {
-    4: {'log'}, 5: {'evaluate'}, 6: {'checkpoint'}, 8: {'log'}, 10: {'evaluate'}, 12: {'log', 'checkpoint'},
+    4: {'log'},
+    5: {'evaluate'},
+    6: {'checkpoint'},
+    8: {'log'},
+    10: {'evaluate'},
+    12: {'log', 'checkpoint'},
     13: {'log', 'evaluate', 'checkpoint'},
-  }  # fmt: skip
+  }
 
 
 def test_with_a_validation_part_each_checkpoint_is_evaluated():
-  plan = events.plan(make(validation=0.1, epochs=1.0, batch_size=10, eval_every_steps=4, checkpoint_every_steps=3), 80)
-  assert [t for t in range(1, 9) if events.EVALUATE in plan.at(t)] == [3, 4, 6, 8]
-  assert [t for t in range(1, 9) if events.CHECKPOINT in plan.at(t)] == [3, 6, 8]
+  plan = schedule.of_config(
+    make(validation=0.1, epochs=1.0, batch_size=10, eval_every_steps=4, checkpoint_every_steps=3), 80
+  )
+  assert [t for t in range(1, 9) if schedule.EVALUATE in plan.at(t)] == [3, 4, 6, 8]
+  assert [t for t in range(1, 9) if schedule.CHECKPOINT in plan.at(t)] == [3, 6, 8]
 
 
 @pytest.mark.parametrize('size', [1, 2, 4, 7])
 def test_calls_cover_each_step_once_and_no_evaluation_falls_inside(size):
-  plan = events.plan(
+  plan = schedule.of_config(
     make(epochs=1.0, batch_size=10, steps_per_call=size, eval_every_steps=10, checkpoint_every_steps=15), 330
   )
   calls = list(plan.calls(0))
@@ -64,7 +71,7 @@ def test_calls_cover_each_step_once_and_no_evaluation_falls_inside(size):
 
 
 def test_calls_from_a_step_inside_a_group_are_single_until_the_next_group():
-  plan = events.plan(
+  plan = schedule.of_config(
     make(epochs=1.0, batch_size=10, steps_per_call=4, eval_every_steps=100, checkpoint_every_steps=100), 140
   )
   assert list(plan.calls(2)) == [(2, 1), (3, 1), (4, 4), (8, 4), (12, 1), (13, 1)]

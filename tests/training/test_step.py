@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from harness import Source
+from harness import dataset_of, materialize
 
-from cmpe_jax import config as configs
-from cmpe_jax import mesh as meshes
-from cmpe_jax import models, objective, optimizer, state, step
-from cmpe_jax.data import datasets, pipeline
+from cmpe_jax import config as configuration
+from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.training import objective, optimizer, randomness, state, step
+from cmpe_jax.training.run import assemble
 
 SIZE, CLASSES = 4, 3
 
@@ -32,7 +32,7 @@ class Net(nn.Module):
     return nn.Dense(self.num_classes)(nn.relu(x))
 
 
-INFO = datasets.Dataset('test', CLASSES, SIZE, (0.5,) * 3, (0.25,) * 3, ('a', 'b', 'c'), 'none', True)
+DATASET = dataset_of('abc', SIZE)
 
 
 def examples(count=64):
@@ -46,16 +46,16 @@ def examples(count=64):
 
 
 def setup(devices=1, norm=True, **keys):
-  config = configs.base()
+  config = configuration.base()
   config.update({'batch_size': 16, 'schedule': 'constant', 'epochs': 1.0, **keys})
   mesh = meshes.make(jax.devices()[:devices])
   model = Net(norm=norm)
-  rate = optimizer.schedule(config, 10)
+  rate = optimizer.learning_rate(config, 10)
   tx = optimizer.make(config, rate)
   variables = jax.device_get(model.init(jax.random.key(1), jnp.zeros((1, SIZE, SIZE, 3)), train=True))
   start = meshes.replicate(state.create(variables, tx, config.ema_decay > 0), mesh)
-  source = Source(meshes.replicate(examples(), mesh))
-  return config, model, start, jax.jit(step.make_train(config, model, INFO, tx, rate)), source, mesh
+  resident = meshes.replicate(examples(), mesh)
+  return config, model, start, jax.jit(step.Steps(config, model, DATASET).train(tx, rate)), resident, mesh
 
 
 def draws(mesh, rows):
@@ -64,11 +64,11 @@ def draws(mesh, rows):
 
 def losses(devices=1, steps=6, **keys):
   """Losses of single steps, and the final parameters."""
-  _, _, current, train_step, source, mesh = setup(devices, **keys)
-  call = step.compile_train(train_step, source, mesh)
+  _, _, current, train_step, resident, mesh = setup(devices, **keys)
+  call = step.compile_train(train_step, materialize, mesh)
   found = []
   for i in range(steps):
-    current, metrics = call(current, source.resident, draws(mesh, [np.arange(16) + 8 * i]))
+    current, metrics = call(current, resident, draws(mesh, [np.arange(16) + 8 * i]))
     found.append(float(metrics['loss'][0][0] / metrics['loss'][1][0]))
   return np.array(found), jax.device_get(current)
 
@@ -103,15 +103,15 @@ def test_masked_rows_do_not_count():
 
 
 def test_several_steps_in_a_call_equal_single_ones():
-  _, _, start, train_step, source, mesh = setup(mixup_alpha=1.0)
-  call = step.compile_train(train_step, source, mesh)
+  _, _, start, train_step, resident, mesh = setup(mixup_alpha=1.0)
+  call = step.compile_train(train_step, materialize, mesh)
   rows = np.stack([np.arange(16) + 8 * i for i in range(4)])
   single, many = start, meshes.replicate(start, mesh)
   found = []
   for row in rows:
-    single, metrics = call(single, source.resident, draws(mesh, [row]))
+    single, metrics = call(single, resident, draws(mesh, [row]))
     found.append(metrics['loss'][0][0])
-  many, metrics = call(many, source.resident, draws(mesh, rows))
+  many, metrics = call(many, resident, draws(mesh, rows))
   np.testing.assert_allclose(metrics['loss'][0], found, rtol=1e-5)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), single.params, many.params)
   assert call._cache_size() == 2
@@ -140,11 +140,11 @@ def test_accumulation_moves_the_running_statistics_with_each_part():
 
 def test_moving_averages_follow_the_formula_and_leave_training_alone():
   _, plain = losses(steps=3)
-  _, _, current, train_step, source, mesh = setup(ema_decay=0.25)
-  call = step.compile_train(train_step, source, mesh)
+  _, _, current, train_step, resident, mesh = setup(ema_decay=0.25)
+  call = step.compile_train(train_step, materialize, mesh)
   average = jax.device_get(current.variables)
   for i in range(3):
-    current, _ = call(current, source.resident, draws(mesh, [np.arange(16) + 8 * i]))
+    current, _ = call(current, resident, draws(mesh, [np.arange(16) + 8 * i]))
     d = min(0.25, (1 + i) / (10 + i))
     average = jax.tree.map(lambda a, x, d=d: d * a + (1 - d) * x, average, jax.device_get(current.variables))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), current.ema, average)
@@ -154,7 +154,7 @@ def test_moving_averages_follow_the_formula_and_leave_training_alone():
 def test_mixup_loss_is_the_mix_of_both_losses():
   config, model, start, train_step, _, _ = setup(mixup_alpha=0.4)
   batch = jax.tree.map(lambda x: jnp.asarray(x[:16]), examples())
-  weight = float(objective.mix_weight(step.key(config.seed, step.MIXUP, 0), 0.4))
+  weight = float(objective.mix_weight(randomness.key(config.seed, randomness.MIXUP, 0), 0.4))
   images = (batch['image'] / 255.0 - 0.5) / 0.25
   mixed = weight * images + (1 - weight) * jnp.roll(images, 1, 0)
   logits, _ = model.apply(start.variables, mixed, train=True, mutable=['batch_stats'])
@@ -174,14 +174,15 @@ def test_a_loss_or_gradient_that_is_not_finite_is_seen():
 
 def test_keys_differ_by_seed_purpose_and_step():
   keys = {
-    tuple(jax.random.key_data(step.key(*which)).tolist()) for which in ((0, 1, 5), (1, 1, 5), (0, 2, 5), (0, 1, 6))
+    tuple(jax.random.key_data(randomness.key(*which)).tolist())
+    for which in ((0, 1, 5), (1, 1, 5), (0, 2, 5), (0, 1, 6))
   }
   assert len(keys) == 4
 
 
 def test_evaluation_counts_only_the_mask():
   config, model, start, _, _, _ = setup()
-  evaluate = step.make_eval(config, model, INFO)
+  evaluate = step.Steps(config, model, DATASET).evaluate
   batch = jax.tree.map(lambda x: jnp.asarray(x[:16]), examples())
   whole = evaluate(start.variables, jax.tree.map(lambda x: x[:10], batch))
   padded = evaluate(start.variables, batch | {'mask': jnp.arange(16) < 10})
@@ -192,17 +193,13 @@ def test_evaluation_counts_only_the_mask():
 
 
 def train_digits(devices: int, dtype: str, steps: int, per_call: int = 1) -> np.ndarray:
-  config = configs.base()
+  config = configuration.base()
   config.update({'batch_size': 64, 'dtype': dtype, 'mixup_alpha': 1.0})
   config.model.update({'block': 'basic', 'depth': 8})
-  config = datasets.resolve(config)
-  info, mesh = datasets.describe(config), meshes.make(jax.devices()[:devices])
-  model, source = models.build(config.model, dtype=dtype), pipeline.open_split(config, info, 'train', mesh)
-  rate = optimizer.schedule(config, 100)
-  tx = optimizer.make(config, rate)
-  call = step.compile_train(step.make_train(config, model, info, tx, rate), source, mesh)
-  variables = models.init(model, step.key(0, step.INIT, 0), info.image_size)
-  current = meshes.replicate(state.create(meshes.replicate(variables, mesh), tx, False), mesh)
+  run = assemble(config, jax.devices()[:devices])
+  source = run.open('train')
+  call = run.train_call(source.materialize)
+  current = meshes.replicate(run.state(meshes.replicate(run.variables(), run.mesh)), run.mesh)
   found = []
   for drawn in source.train((i, per_call) for i in range(0, steps, per_call)):
     current, metrics = call(current, source.resident, drawn)

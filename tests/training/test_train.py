@@ -1,5 +1,6 @@
 """The whole loop on the digits, with a small net on eight fake devices."""
 
+import contextlib
 import json
 import re
 
@@ -9,16 +10,18 @@ import pytest
 import scipy.special
 
 import cmpe_jax
-from cmpe_jax import checkpoint, evaluate, models, step, train
-from cmpe_jax import config as configs
-from cmpe_jax import mesh as meshes
-from cmpe_jax.data import augment, datasets, pipeline
+from cmpe_jax import config as configuration
+from cmpe_jax.data import augment
 from cmpe_jax.errors import UserError
-from cmpe_jax.evaluate import Evaluator
+from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.training import checkpoint, evaluate
+from cmpe_jax.training.evaluate import Evaluator
+from cmpe_jax.training.run import assemble
+from cmpe_jax.training.train import train
 
 
 def make(**keys):
-  config = configs.base()
+  config = configuration.base()
   config.model.update({'block': 'basic', 'depth': 8, 'gate': 'none'})
   config.update({'batch_size': 128, 'epochs': 2.0, 'log_every_steps': 4, **keys})
   return config
@@ -30,10 +33,18 @@ def lines(workdir):
 
 def test_a_run_with_everything_on(tmp_path, capsys):
   config = make(
-    validation=0.1, ema_decay=0.9, steps_per_call=3, label_smoothing=0.1, mixup_alpha=0.5, warmup_epochs=0.1,
-    epochs=0.5, batch_size=64, checkpoint_every_steps=4, eval_every_steps=100,
-  )  # fmt: skip
-  values = train.run(config, str(tmp_path), profile=(2, 3))
+    validation=0.1,
+    ema_decay=0.9,
+    steps_per_call=3,
+    label_smoothing=0.1,
+    mixup_alpha=0.5,
+    warmup_epochs=0.1,
+    epochs=0.5,
+    batch_size=64,
+    checkpoint_every_steps=4,
+    eval_every_steps=100,
+  )
+  values = train(config, str(tmp_path), profile=(2, 3))
   output = capsys.readouterr().out
   total = 11  # half of 1433 - 143 = 1290 images in batches of 64: 10.1
   assert re.search(rf'step {total}/{total}  epoch +0.5\d  loss \d', output)
@@ -44,8 +55,13 @@ def test_a_run_with_everything_on(tmp_path, capsys):
   for line in written:
     if 'train/loss' in line:
       assert set(line) == {
-        'step', 'train/loss', 'train/accuracy', 'train/learning_rate', 'train/images_per_second', 'train/data_wait',
-      }  # fmt: skip
+        'step',
+        'train/loss',
+        'train/accuracy',
+        'train/learning_rate',
+        'train/images_per_second',
+        'train/data_wait',
+      }
   evaluated = [line for line in written if 'eval/loss' in line]
   assert [line['step'] for line in evaluated] == [4, 8, 11]
   assert set(evaluated[0]) == {'step'} | {
@@ -61,14 +77,14 @@ def test_a_run_with_everything_on(tmp_path, capsys):
   kept = checkpoint.Checkpoints(str(tmp_path))
   jax.tree.map(np.testing.assert_array_equal, variables, kept.variables(best, averaged=True))
   kept.close()
-  again = evaluate.run(config, str(tmp_path), 'best')
+  again = evaluate.evaluate(config, str(tmp_path), 'best')
   assert again['eval_ema/accuracy'] == values['test/accuracy']
 
   capsys.readouterr()
-  assert train.run(config, str(tmp_path)) == values
+  assert train(config, str(tmp_path)) == values
   assert 'nothing left to do' in capsys.readouterr().out
   config.epochs = 0.3  # fewer than are done: still the figures of the checkpoint that is there
-  assert train.run(config, str(tmp_path)) == values
+  assert train(config, str(tmp_path)) == values
   assert lines(tmp_path) == written
 
 
@@ -87,14 +103,14 @@ def test_a_run_with_everything_on(tmp_path, capsys):
 )
 def test_wrong_inputs_are_named_before_anything_is_compiled(keys, named, tmp_path):
   with pytest.raises(UserError, match=named):
-    train.run(make(**keys), str(tmp_path))
+    train(make(**keys), str(tmp_path))
   assert not (tmp_path / 'checkpoints').exists()
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_examples_and_keeps_the_last_good_checkpoint(tmp_path):
   config = make(epochs=1.0, learning_rate=1e30, warmup_epochs=0.0, eval_every_steps=100, checkpoint_every_steps=1)
   with pytest.raises(UserError) as caught:
-    train.run(config, str(tmp_path))
+    train(config, str(tmp_path))
   text = str(caught.value)
   found = int(re.search(r'at step (\d+)', text)[1])
   examples = json.loads(re.search(r'examples (\[.*?\])', text)[1])
@@ -107,12 +123,11 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_examples_and_keeps_the_la
 
 @pytest.mark.parametrize('devices', [1, 2, 8])
 def test_evaluation_is_exact_for_any_batch_size_and_devices(devices):
-  config = datasets.resolve(make())
-  info, mesh, model = datasets.describe(config), meshes.make(jax.devices()[:devices]), models.build(config.model)
-  variables = models.init(model, step.key(0, step.INIT, 0), info.image_size)
-  source = pipeline.open_split(config, info, 'test', mesh)
+  run = assemble(make(), jax.devices()[:devices])
+  model, variables = run.model, run.variables()
+  source = run.open('test')
   batch = source.materialize(source.resident, np.arange(364))
-  logits = np.asarray(model.apply(variables, augment.evaluate(batch, info, np.float32), train=False))
+  logits = np.asarray(model.apply(variables, augment.evaluate(batch, run.dataset, np.float32), train=False))
   labels = np.asarray(batch['label'])
   want = {
     'loss': float((scipy.special.logsumexp(logits, axis=1) - logits[np.arange(364), labels]).mean()),
@@ -121,7 +136,8 @@ def test_evaluation_is_exact_for_any_batch_size_and_devices(devices):
     'count': 364,
   }
   for size in (7, 64, 128, 10_000):
-    config.eval_batch_size = size
-    result = Evaluator(config, model, info, 'test', mesh)(meshes.replicate(variables, mesh))
+    run.config.eval_batch_size = size
+    with contextlib.closing(Evaluator(run, 'test')) as evaluator:
+      result = evaluator(meshes.replicate(variables, run.mesh))
     assert result.pop('loss') == pytest.approx(want['loss'], rel=1e-5)
     assert result == {name: want[name] for name in ('accuracy', 'top5', 'count')}

@@ -3,12 +3,14 @@
 import jax
 import numpy as np
 import pytest
+from harness import resolved
 from PIL import Image
 
-from cmpe_jax import checkpoint, load_model, models, optimizer, train, warm_start
-from cmpe_jax import config as configs
-from cmpe_jax.data import datasets
+from cmpe_jax import config as configuration
+from cmpe_jax import load_model, models
 from cmpe_jax.errors import UserError
+from cmpe_jax.training import initial, optimizer, warm_start
+from cmpe_jax.training.train import train
 
 
 def named(variables):
@@ -33,18 +35,18 @@ def colours(tmp_path_factory):
 def digits_run(tmp_path_factory):
   """A run on digits that was not trained, but has other weights than a new one, and its variables."""
   workdir = str(tmp_path_factory.mktemp('digits'))
-  config = configs.base()
+  config = configuration.base()
   config.model.update({'block': 'basic', 'depth': 8, 'gate': 'se'})
-  config = datasets.resolve(config)
+  config = resolved(config)
   variables = models.init(models.build(config.model), jax.random.key(42), config.image_size)
   variables = jax.tree.map(lambda x: (x + 0.01).astype(np.float32), variables)
-  checkpoint.write_initial(workdir, config, variables)
+  initial.write(workdir, config, variables)
   return workdir, named(variables)
 
 
 @pytest.fixture
 def config(colours, digits_run):
-  config = configs.base()
+  config = configuration.base()
   config.model.update({'block': 'basic', 'depth': 8, 'gate': 'se'})
   config.update({'dataset': f'folder:{colours}', 'image_size': 16, 'augmentation': 'none', 'init_from': digits_run[0]})
   config.update(
@@ -61,18 +63,19 @@ def config(colours, digits_run):
 
 
 def started(config):
-  config = datasets.resolve(config)
+  """Initial variables, those that the run starts from, and what it says of them."""
+  config = resolved(config)
   variables = models.init(models.build(config.model), jax.random.key(0), config.image_size)
-  return named(variables), named(warm_start.load(config, variables))
+  loaded, report = warm_start.load(config, variables)
+  return named(variables), named(loaded), report
 
 
-def test_all_but_the_head_comes_from_the_other_run(config, digits_run, capsys):
-  initial, found = started(config)
+def test_all_but_the_head_comes_from_the_other_run(config, digits_run):
+  initial, found, said = started(config)
   for name, value in found.items():
     head = name.startswith('params/classifier')
     np.testing.assert_array_equal(value, initial[name] if head else digits_run[1][name])
   assert found['params/classifier/kernel'].shape == (64, 3)
-  said = capsys.readouterr().out
   assert 'new: 2 arrays, 195 values\n  params/classifier/bias\n  params/classifier/kernel\n' in said
   assert 'skipped: 2 arrays, 650 values' in said
   assert f'loaded: {len(found) - 2} arrays' in said
@@ -81,7 +84,7 @@ def test_all_but_the_head_comes_from_the_other_run(config, digits_run, capsys):
 
 def test_another_gate_starts_new(config, digits_run):
   config.model.gate = 'pair_1x1'
-  initial, found = started(config)
+  initial, found, _ = started(config)
   gates = {name for name in found if '/gate/' in name}
   assert len(gates) == 3 * 7
   for name, value in found.items():
@@ -91,7 +94,7 @@ def test_another_gate_starts_new(config, digits_run):
 
 def test_the_head_is_kept_on_the_same_dataset(config, digits_run):
   config.update({'dataset': 'digits', 'image_size': 0})
-  _, found = started(config)
+  _, found, _ = started(config)
   for name, value in found.items():
     np.testing.assert_array_equal(value, digits_run[1][name])
 
@@ -113,7 +116,7 @@ def test_another_backbone_is_an_error_that_lists_the_differences(config):
 
 def test_frozen_stages_stay_bit_for_bit_and_the_rest_learns(config, digits_run, tmp_path, capsys):
   config.freeze = 2
-  values = train.run(config, str(tmp_path))
+  values = train(config, str(tmp_path))
   assert values['eval/accuracy'] == 1.0
   _, variables, _ = load_model(str(tmp_path))
   frozen = ('stem', 'input_bn', 'stage1_', 'stage2_')
@@ -124,14 +127,14 @@ def test_frozen_stages_stay_bit_for_bit_and_the_rest_learns(config, digits_run, 
       assert np.abs(value - digits_run[1][name]).max() > 0, name
   assert 'frozen' in capsys.readouterr().out
   config.epochs = 11.0
-  train.run(config, str(tmp_path))
+  train(config, str(tmp_path))
   said = capsys.readouterr().out
   assert 'going on from the checkpoint' in said
   assert 'started from' not in said
 
 
 def test_frozen_parameters_get_no_gradient_and_no_decay():
-  config = configs.base()
+  config = configuration.base()
   config.freeze = 1
   params = {
     name: {'kernel': np.ones(2, np.float32)} for name in ('stem', 'stage1_block0', 'stage10_block0', 'classifier')
@@ -143,7 +146,7 @@ def test_frozen_parameters_get_no_gradient_and_no_decay():
 
 
 def test_more_stages_than_there_are():
-  config = configs.model()
+  config = configuration.model()
   config.num_classes = 2
   with pytest.raises(UserError, match='freeze=4 is out of range: it must be from 0 to 3'):
     models.build(config, frozen_stages=4)

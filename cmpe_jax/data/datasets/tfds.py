@@ -114,7 +114,7 @@ class TfdsDataset:
 
 
 class Svhn(TfdsDataset):
-  """House numbers: the additional training images are part of the training split unless a configuration leaves them out."""
+  """House numbers: the additional images are part of the training split unless a configuration leaves them out."""
 
   def splits(self, split: str, with_extra: bool) -> tuple[str, ...]:
     """'train' is train + extra, or train alone."""

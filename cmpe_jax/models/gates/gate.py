@@ -36,7 +36,7 @@ class Gate(nn.Module):
   use_bias: bool = False
   group_size: int = 0
 
-  # What the authors' parameter files call this gate's modules, for `tools.convert gluon`; empty: they have no such gate.
+  # What the authors' parameter files call its modules, for `tools.convert gluon`; empty: they have no such gate.
   authors_names: ClassVar[dict[str, str]] = {}
 
   @classmethod

@@ -1,1 +1,1 @@
-"""Measures: the networks of a configuration by gate and form (`step`), and our input pipeline against tf.data (`input`)."""
+"""Measures networks by gate and form (`step`), and our input pipeline against tf.data (`input`)."""

@@ -1,4 +1,4 @@
-"""What a compiler says that programs cost, for a device that need not be there; each one compiled once and kept in a file."""
+"""What a compiler says that programs cost, for a device that need not be there; each compiled once and kept."""
 
 import hashlib
 import importlib.metadata
@@ -30,7 +30,8 @@ class Store:
     for key in about.keys() - {'versions'} if old else ():
       if old.get(key) != about[key]:
         raise UserError(
-          f'--json={path} holds figures of {key}={old.get(key)!r}, and this command asks for {about[key]!r}: name another file.'
+          f'--json={path} holds figures of {key}={old.get(key)!r}, and this command asks for {about[key]!r}: '
+          'name another file.'
         )
     self.cells: dict[str, dict[str, Any]] = found['cells']
 

@@ -1,4 +1,4 @@
-"""The programs that `tools.benchmark step` compares: one network by gate, form and order of activation, in two modes."""
+"""The programs that `benchmark step` compares: one network by gate, form and order of activation, in two modes."""
 
 import dataclasses
 import itertools

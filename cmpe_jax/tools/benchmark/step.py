@@ -1,7 +1,7 @@
 """The training step and the inference of a network by gate and form: time on this device, or cost by a compiler.
 
-`python -m cmpe_jax.tools.benchmark step --config=configs/imagenet_cmpe50.py --config.batch_size=8` runs them in turns on
-random data that lie on the device. With `--topology=v5e:2x4` the TPU compiler says what they cost on one chip.
+`python -m cmpe_jax.tools.benchmark step --config=configs/imagenet_cmpe50.py --config.batch_size=8` runs them in turns
+on random data that lie on the device. With `--topology=v5e:2x4` the TPU compiler says what they cost on one chip.
 """
 
 import pathlib
@@ -43,8 +43,13 @@ def measure(config: ml_collections.ConfigDict, chosen: list[Setting], file: path
   """Runs the programs in turns on the first device and prints their times."""
   device, rounds = jax.devices()[0], flags.FLAGS.rounds
   about = {
-    'config': command.config_name(), 'batch_size': config.batch_size, 'dtype': config.dtype, 'device': device.device_kind, **times.machine(), 'versions': costs.versions(),
-  }  # fmt: skip
+    'config': command.config_name(),
+    'batch_size': config.batch_size,
+    'dtype': config.dtype,
+    'device': device.device_kind,
+    **times.machine(),
+    'versions': costs.versions(),
+  }
   if file and file.exists() and 'topology' in costs.read(file)['about']:
     raise UserError(f'--json={file} holds costs for another device, which took long to find: name another file.')
   runners = {}
@@ -70,16 +75,18 @@ def time_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
   rows = [['', 'ms', '', 'images/s', 'of none', '', 'peak GB', 'compiled in']]
   for name, own in found.items():
     ratio = own.get('ratio')
-    rows.append([
-      name,
-      f'{own["seconds"]["median"] * 1e3:,.1f}',
-      f'({own["seconds"]["low"] * 1e3:,.1f}-{own["seconds"]["high"] * 1e3:,.1f})',
-      f'{own["images_per_second"]:,.1f}',
-      f'{ratio["median"]:.3f}' if ratio else '-',
-      f'({ratio["low"]:.3f}-{ratio["high"]:.3f})' if ratio else '',
-      f'{own["peak"] / 1e9:.3f}',
-      f'{own["compiling"]:.1f} s',
-    ])  # fmt: skip
+    rows.append(
+      [
+        name,
+        f'{own["seconds"]["median"] * 1e3:,.1f}',
+        f'({own["seconds"]["low"] * 1e3:,.1f}-{own["seconds"]["high"] * 1e3:,.1f})',
+        f'{own["images_per_second"]:,.1f}',
+        f'{ratio["median"]:.3f}' if ratio else '-',
+        f'({ratio["low"]:.3f}-{ratio["high"]:.3f})' if ratio else '',
+        f'{own["peak"] / 1e9:.3f}',
+        f'{own["compiling"]:.1f} s',
+      ]
+    )
   return rows
 
 
@@ -88,13 +95,21 @@ def foresee(config: ml_collections.ConfigDict, chosen: list[Setting], file: path
   options = flags.FLAGS
   if config.accumulate_steps > 1 or config.model.scan_blocks:
     raise UserError(
-      'a compiler counts the inside of a loop once: set accumulate_steps=1 and model.scan_blocks=False to compare costs.'
+      'a compiler counts the inside of a loop once: set accumulate_steps=1 and model.scan_blocks=False to compare '
+      'costs.'
     )
   device = chips.devices(options.topology)[0][0]
-  store = costs.Store(file, {
-    'config': command.config_name(), 'topology': options.topology, 'device': device.device_kind,
-    'batch_size': config.batch_size, 'dtype': config.dtype, 'versions': costs.versions('libtpu'),
-  })  # fmt: skip
+  store = costs.Store(
+    file,
+    {
+      'config': command.config_name(),
+      'topology': options.topology,
+      'device': device.device_kind,
+      'batch_size': config.batch_size,
+      'dtype': config.dtype,
+      'versions': costs.versions('libtpu'),
+    },
+  )
   programs = pathlib.Path(options.programs) if options.programs else None
   for number, setting in enumerate(chosen):
     began = time.perf_counter()

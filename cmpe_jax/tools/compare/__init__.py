@@ -1,1 +1,1 @@
-"""Is one gate better than another on these data? The same recipe, seeds and batches for each, and paired differences."""
+"""Is one gate better than another on these data? The same recipe, seeds and batches, and paired differences."""

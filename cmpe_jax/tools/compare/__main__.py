@@ -1,7 +1,7 @@
-"""`python -m cmpe_jax.tools.compare --config=configs/digits.py --gates=none,se,pair_1x1 --seeds=5 --workdir=runs/gates`.
+"""`python -m cmpe_jax.tools.compare --config=configs/digits.py --gates=none,se,pair_1x1 --seeds=5 --workdir=runs/x`.
 
-Trains every cell in its own folder and writes a table, CSV, JSON and an HTML report. Interrupted, the same command goes on.
-With --sweep it compares what the configuration's get_sweep() lists instead of gates.
+Trains every cell in its own folder and writes a table, CSV, JSON and an HTML report. Interrupted, the same command goes
+on. With --sweep it compares what the configuration's get_sweep() lists instead of gates.
 """
 
 import sys

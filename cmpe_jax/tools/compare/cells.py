@@ -158,6 +158,7 @@ def claim(workdir: pathlib.Path, base: ml_collections.ConfigDict, variants: Sequ
   lines += [f'  {key}: {old.get(key)!r} there, {new.get(key)!r} now' for key in both if old.get(key) != new.get(key)]
   if lines:
     raise UserError(
-      f'workdir={str(workdir)!r} holds a comparison with another recipe:\n' + '\n'.join(lines)
+      f'workdir={str(workdir)!r} holds a comparison with another recipe:\n'
+      + '\n'.join(lines)
       + '\nSet these back, or give another --workdir.'
-    )  # fmt: skip
+    )

@@ -127,7 +127,7 @@ def _scale(axes: Axes, found: Curves) -> None:
 
 
 def collect(cells: Sequence[Cell], key: str, change: Callable[[np.ndarray], np.ndarray]) -> Curves:
-  """The values of `key` in metrics.jsonl of finished cells, changed and thinned, by variant: [(epochs, values), ...]."""
+  """The values of `key` in metrics.jsonl of the cells, changed and thinned, by variant: [(epochs, values), ...]."""
   found: Curves = {}
   for cell in cells:
     points = [(line['step'], line[key]) for line in cell.lines() if key in line]

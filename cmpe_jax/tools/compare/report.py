@@ -27,7 +27,8 @@ thead th { background: #f2f2f2; vertical-align: bottom; }
 th:first-child { position: sticky; left: 0; background: #f2f2f2; text-align: left; border-right: 1px solid #dedede; }
 td small { display: block; color: #555; }
 td small.shown { color: #1a1a1a; font-weight: 600; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1.5rem; margin-bottom: 1.5rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1.5rem;
+  margin-bottom: 1.5rem; }
 .charts.wide { grid-template-columns: repeat(auto-fit, minmax(min(100%, 28rem), 1fr)); }
 figure { margin: 0; }
 figure svg { display: block; width: 100%; max-width: 34rem; height: auto; }
@@ -157,4 +158,5 @@ def _recipe(comparison: Comparison) -> str:
   varied = {key for variant in comparison.variants for key in variant.overrides} | {'seed'}
   flat = flatten(comparison.config)
   lines = '\n'.join(f'{key} = {value!r}' for key, value in sorted(flat.items()) if key not in varied)
-  return f'<details>\n<summary>The recipe: every key of the configuration</summary>\n<pre>{html.escape(lines)}</pre>\n</details>'
+  summary = '<summary>The recipe: every key of the configuration</summary>'
+  return f'<details>\n{summary}\n<pre>{html.escape(lines)}</pre>\n</details>'

@@ -1,7 +1,7 @@
 """PyTorch weights of timm's and torchvision's ResNets and timm's SE-ResNets: state dicts as .safetensors or .pth files.
 
-timm's `resnet*` and `seresnet*` are our `imagenet_resnet` with preact=False: stride in the 3x3, epsilon 1e-5. Kernels are
-(out, in, kh, kw) and (out, in) there. Their SE layers have biases (model.gate_bias=True).
+timm's `resnet*` and `seresnet*` are our `imagenet_resnet` with preact=False: stride in the 3x3, epsilon 1e-5. Kernels
+are (out, in, kh, kw) and (out, in) there. Their SE layers have biases (model.gate_bias=True).
 """
 
 import pathlib
@@ -74,8 +74,8 @@ def from_timm(path: str, model_config: ml_collections.ConfigDict) -> dict[str, A
 
   Args:
     path: a .safetensors or .pth file of timm's resnet18/34/50/101/152 or seresnet50/101/152 (or torchvision's resnet*).
-    model_config: `config.model` of the same network: backbone 'imagenet_resnet', preact False, gate 'none', or 'se' with
-      gate_bias True. `num_classes` 0 takes the file's.
+    model_config: `config.model` of the same network: backbone 'imagenet_resnet', preact False, gate 'none', or 'se'
+      with gate_bias True. `num_classes` 0 takes the file's.
 
   Returns:
     The collections 'params' and 'batch_stats', nested dicts of float32 NumPy arrays.

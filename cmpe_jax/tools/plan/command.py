@@ -204,8 +204,9 @@ def main() -> None:
   print(table(found, chip))
   if chip:
     print(
-      f'\nThe images/s are bounds, not promises: all devices, if only memory traffic ({chip.bandwidth / 1e9:,.0f} GB/s) '
-      f'or only arithmetic ({chip.flops / 1e12:,.0f} TFLOP/s) took time ({chip.source}).'
+      '\nThe images/s are bounds, not promises: all devices, if only memory traffic '
+      f'({chip.bandwidth / 1e9:,.0f} GB/s) or only arithmetic ({chip.flops / 1e12:,.0f} TFLOP/s) took time '
+      f'({chip.source}).'
     )
   if output:
     values = {name: dataclasses.asdict(program) for name, program in found.items()}

@@ -67,6 +67,7 @@ def devices(topology: str) -> tuple[list[jax.Device], Chip | None]:
   except (RuntimeError, ValueError) as error:
     if 'not installed' in str(error):
       raise UserError(
-        f'--topology={topology} needs the TPU compiler: run pip install -r requirements-plan.txt in the environment of this command.'
+        f'--topology={topology} needs the TPU compiler: run pip install -r requirements-plan.txt in the environment of '
+        'this command.'
       ) from error
     raise UserError(f'--topology={topology} cannot be: {str(error).splitlines()[0]}') from error

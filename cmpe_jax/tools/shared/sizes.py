@@ -1,8 +1,8 @@
 """How large a network is: parameters, multiplications and activations, by tracing it. Nothing is compiled.
 
 MACs are the multiply-accumulates of an evaluation of one image that convolutions and matrix products need, padding
-included; normalizations, ReLUs and whatever else goes element by element is not counted. Activations are the numbers that
-convolutions give, as Radosavovic et al. 2020 (arXiv 2003.13678) count them.
+included; normalizations, ReLUs and whatever else goes element by element is not counted. Activations are the numbers
+that convolutions give, as Radosavovic et al. 2020 (arXiv 2003.13678) count them.
 """
 
 import dataclasses

@@ -4,12 +4,14 @@ import pathlib
 
 import numpy as np
 import pytest
+from harness import resolved
 from PIL import Image
 
-from cmpe_jax import config as configs
-from cmpe_jax import mesh
-from cmpe_jax.data import datasets, folder, pipeline
+from cmpe_jax import config as configuration
+from cmpe_jax.data import datasets, splits
+from cmpe_jax.data.datasets import folder
 from cmpe_jax.errors import UserError
+from cmpe_jax.runtime import mesh
 
 COLOURS = {'blue': (0, 0, 255), 'green': (0, 255, 0), 'red': (255, 0, 0)}
 
@@ -22,10 +24,10 @@ def fill(root: pathlib.Path, count: int, classes=COLOURS, suffix: str = '.png') 
 
 
 def config_for(root: pathlib.Path, **changes):
-  config = configs.base()
+  config = configuration.base()
   config.dataset = f'folder:{root}'
   config.update(changes)
-  configs.check(config)
+  configuration.check(config)
   return config
 
 
@@ -36,10 +38,10 @@ def test_split_folders(tmp_path, test_folder):
   config = config_for(tmp_path)
   info = datasets.describe(config)
   assert (info.num_classes, info.class_names, info.image_size) == (3, ('blue', 'green', 'red'), 32)
-  assert (info.augmentation, info.resident) == ('crop_flip', True)
-  assert datasets.resolve(config).model.num_classes == 3
+  assert (info.augmentation, info.is_resident) == ('crop_flip', True)
+  assert resolved(config).model.num_classes == 3
   for split, count in (('train', 4), ('test', 2)):
-    source = pipeline.open_split(config, info, split, mesh.make())
+    source = splits.open_split(config, info, split, mesh.make())
     assert source.num_examples == 3 * count
     for pixels, label in zip(source.resident['image'], source.resident['label'], strict=True):
       assert tuple(pixels[16, 16].tolist()) == COLOURS[info.class_names[label]]
@@ -58,11 +60,11 @@ def test_own_split_is_fixed_and_stratified(tmp_path):
 def test_large_images_are_streamed_in_crops(tmp_path):
   fill(tmp_path, 5)
   info = datasets.describe(config_for(tmp_path, image_size=96))
-  assert (info.augmentation, info.resident) == ('random_resized', False)
+  assert (info.augmentation, info.is_resident) == ('random_resized', False)
   info = datasets.describe(config_for(tmp_path, resident_megabytes=0))
-  assert (info.augmentation, info.resident) == ('crop_flip', False)
+  assert (info.augmentation, info.is_resident) == ('crop_flip', False)
   info = datasets.describe(config_for(tmp_path, augmentation='crop'))
-  assert (info.augmentation, info.resident) == ('crop', True)
+  assert (info.augmentation, info.is_resident) == ('crop', True)
 
 
 def test_streamed_equals_resident(tmp_path):
@@ -75,7 +77,7 @@ def test_streamed_equals_resident(tmp_path):
   batches = {}
   for megabytes in (0, 1):
     config = config_for(tmp_path, resident_megabytes=megabytes, batch_size=8, image_size=16)
-    source = pipeline.open_split(config, datasets.describe(config), 'train', mesh.make())
+    source = splits.open_split(config, datasets.describe(config), 'train', mesh.make())
     drawn = [
       next(iter(source.train([(5, 1)])))[0] if megabytes else {k: v[0] for k, v in next(source.train([(5, 1)])).items()}
     ]
@@ -111,7 +113,7 @@ def test_unreadable_image_is_named(tmp_path, image_size):
     pathlib.Path(broken).write_bytes(pathlib.Path(broken).read_bytes()[:300])
   config = config_for(tmp_path, image_size=image_size, batch_size=8)
   with pytest.raises(UserError, match=r'\.jpg is not a readable image'):
-    for _ in pipeline.open_split(config, datasets.describe(config), 'train', mesh.make()).train([(0, 1)]):
+    for _ in splits.open_split(config, datasets.describe(config), 'train', mesh.make()).train([(0, 1)]):
       pass
 
 

@@ -12,18 +12,27 @@ import pytest
 from harness import ROOT, newest_arrays
 
 SMALL = (
-  '--config=configs/imagenet_cmpe50.py', '--config.image_size=64', '--config.batch_size=4', '--config.epochs=4.0',
-  '--config.warmup_epochs=1.0', '--config.log_every_steps=1', '--config.checkpoint_every_steps=3',
+  '--config=configs/imagenet_cmpe50.py',
+  '--config.image_size=64',
+  '--config.batch_size=4',
+  '--config.epochs=4.0',
+  '--config.warmup_epochs=1.0',
+  '--config.log_every_steps=1',
+  '--config.checkpoint_every_steps=3',
   '--config.ema_decay=0.9',
-)  # fmt: skip
+)
 
 
 def begin(module, *arguments):
   environment = os.environ | {'XLA_FLAGS': '', 'PYTHONUNBUFFERED': '1'}
   return subprocess.Popen(
     [sys.executable, '-m', module, *arguments],
-    cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-  )  # fmt: skip
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
 
 
 def finish(process):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import benchmark_input
+from cmpe_jax.tools.benchmark import input
 
 
 def spin(seconds: float) -> None:
@@ -21,7 +21,7 @@ def spin(seconds: float) -> None:
 def test_rates_are_per_cpu_second():
   """A way that needs 2 ms of CPU an image gives 500 images a CPU-second; sleeping counts only for images a second."""
   ways = {'slow': lambda count: (spin(0.004 * count), time.sleep(0.2)), 'reference': lambda count: spin(0.002 * count)}
-  rates = benchmark_input.measure(ways, count=20, rounds=3)
+  rates = input.measure(ways, count=20, rounds=3)
   assert rates['slow'].shape == (3, 2)
   np.testing.assert_allclose(np.median(rates['slow'][:, 0]), 250, rtol=0.1)
   np.testing.assert_allclose(np.median(rates['reference'][:, 0]), 500, rtol=0.1)
@@ -34,7 +34,7 @@ def test_whole_command(tmp_path, capsys):
     Image.fromarray(noise).save(tmp_path / f'{number}.jpg')
   options = ['--image_size=32', '--batch_size=4', '--count=8', '--rounds=1', '--shorter_side=64']
   options.append(f'--json={tmp_path}/rates.json')
-  benchmark_input.main([f'--images={tmp_path}', *options])
+  input.main([f'--images={tmp_path}', *options])
   printed = capsys.readouterr().out
   assert printed.startswith('6 photos, ')
   rows = re.findall(r'^(ours|tf\.data\S*).* (\d+) +(\d+) +(\d+\.\d+)  \(', printed, re.MULTILINE)
@@ -53,4 +53,4 @@ def test_whole_command(tmp_path, capsys):
 
 def test_no_photos(tmp_path):
   with pytest.raises(UserError, match='no .jpg'):
-    benchmark_input.main([f'--images={tmp_path}'])
+    input.main([f'--images={tmp_path}'])

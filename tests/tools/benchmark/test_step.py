@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from harness import run_module
 
-from cmpe_jax import config as configs
+from cmpe_jax import config as configuration
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import benchmark_costs, benchmark_fusions, benchmark_programs, benchmark_step, benchmark_times
-from cmpe_jax.tools.benchmark_programs import Cell
+from cmpe_jax.tools.benchmark import costs, programs, step, times
+from cmpe_jax.tools.benchmark.programs import Setting
 
 SMALL = ('--config=configs/digits.py', '--config.model.block=basic', '--config.model.depth=8', '--config.batch_size=4')
 needs_libtpu = pytest.mark.skipif(
@@ -24,7 +24,7 @@ run = functools.partial(run_module, 'cmpe_jax.tools.benchmark')
 
 
 def small(**keys):
-  config = configs.base()
+  config = configuration.base()
   config.model.update({'block': 'basic', 'depth': 8})
   config.update({'batch_size': 4, **keys})
   return config
@@ -53,27 +53,31 @@ def test_wrong_inputs(arguments, said):
 @pytest.mark.parametrize(
   ('flag', 'chosen'),
   [
-    ('--orders', (['middle'], ['se'], ['plain'], ['train'])),
+    ('--orders', (['middle'], ['se'], ['reference'], ['train'])),
     ('--forms', (['pre'], ['se'], ['fast'], ['train'])),
-    ('--modes', (['pre'], ['se'], ['plain'], ['predict'])),
+    ('--modes', (['pre'], ['se'], ['reference'], ['predict'])),
   ],
 )
 def test_unknown_names(flag, chosen):
   with pytest.raises(UserError, match=f"^{flag}='.*' is not known. Choose one of: '"):
-    benchmark_programs.cells(*chosen)
+    programs.settings(*chosen)
 
 
 def test_an_order_that_the_network_does_not_have():
   with pytest.raises(UserError, match='model.preact=False is for imagenet_resnet'):
-    benchmark_programs.program(small(), Cell('post', 'none', '-', 'infer'), jax.devices()[0])
+    programs.program(small(), Setting('post', 'none', '-', 'infer'), jax.devices()[0])
 
 
 def test_cells_are_all_combinations_and_without_a_gate_there_is_one_form():
-  found = benchmark_programs.cells(['post'], ['none', 'se'], ['plain', 'exact'], ['train', 'infer'])
+  found = programs.settings(['post'], ['none', 'se'], ['reference', 'fused'], ['train', 'infer'])
   assert [cell.name for cell in found] == [
-    'post none - infer', 'post se plain infer', 'post se exact infer',
-    'post none - train', 'post se plain train', 'post se exact train',
-  ]  # fmt: skip
+    'post none - infer',
+    'post se reference infer',
+    'post se fused infer',
+    'post none - train',
+    'post se reference train',
+    'post se fused train',
+  ]
   assert {cell.reference for cell in found} == {found[0], found[3]}
 
 
@@ -84,10 +88,10 @@ def test_costs_of_a_small_net_and_a_second_run_that_compiles_nothing(tmp_path):
   first = run(*command, f'--programs={tmp_path}/programs')
   assert first.returncode == 0, first.stderr
   assert first.stderr.count('compiling') == 2
-  assert (tmp_path / 'programs' / 'pre_se_exact_infer.txt').read_text().startswith('HloModule')
+  assert (tmp_path / 'programs' / 'pre_se_fused_infer.txt').read_text().startswith('HloModule')
 
   found = json.loads(file.read_text())
-  none, se = (found['cells'][name] for name in ('pre none - infer', 'pre se exact infer'))
+  none, se = (found['cells'][name] for name in ('pre none - infer', 'pre se fused infer'))
 
   def taps(size, stride=1):  # (position, tap) pairs of a 3x3 filter with a border of zeros, which no one multiplies
     outputs = range(0, size, stride)
@@ -109,13 +113,13 @@ def test_costs_of_a_small_net_and_a_second_run_that_compiles_nothing(tmp_path):
   assert 'compiling' not in second.stderr
   assert json.loads(file.read_text()) == found
   table = second.stdout.splitlines()
-  assert [line.split()[:4] for line in table[4:6]] == [['pre', 'none', '-', 'infer'], ['pre', 'se', 'exact', 'infer']]
+  assert [line.split()[:4] for line in table[4:6]] == [['pre', 'none', '-', 'infer'], ['pre', 'se', 'fused', 'infer']]
   assert table[4].split()[5] == '1.0000'
 
   changed = run(*command, '--config.model.gate_bias=True')  # another program with a gate, the same one without
   assert changed.returncode == 0, changed.stderr
   assert changed.stderr.count('compiling') == 1
-  assert 'compiling pre se exact infer' in changed.stderr
+  assert 'compiling pre se fused infer' in changed.stderr
 
   other = run(*command, '--config.batch_size=8')
   assert other.returncode == 2
@@ -124,13 +128,13 @@ def test_costs_of_a_small_net_and_a_second_run_that_compiles_nothing(tmp_path):
 
 def test_files_of_costs_keep_what_another_command_wrote(tmp_path):
   file = tmp_path / 'deep' / 'costs.json'
-  one, two = benchmark_costs.Store(file, {'a': 1}), benchmark_costs.Store(file, {'a': 1})
+  one, two = costs.Store(file, {'a': 1}), costs.Store(file, {'a': 1})
   one.put('x', {'flops': 1})
   two.put('y', {'flops': 2})
-  assert two.cells == {'x': {'flops': 1}, 'y': {'flops': 2}} == benchmark_costs.read(file)['cells']
+  assert two.cells == {'x': {'flops': 1}, 'y': {'flops': 2}} == costs.read(file)['cells']
   assert [path.name for path in file.parent.iterdir()] == ['costs.json']
   with pytest.raises(UserError, match='holds figures of a=1, and this command asks for 2'):
-    benchmark_costs.Store(file, {'a': 2})
+    costs.Store(file, {'a': 2})
 
 
 def test_times_of_a_small_net(tmp_path):
@@ -140,9 +144,9 @@ def test_times_of_a_small_net(tmp_path):
   found = json.loads(file.read_text())
   assert found['about']['batch_size'] == 4
   cells = found['cells']
-  assert list(cells) == ['pre none - infer', 'pre pair_1x1 exact infer']
+  assert list(cells) == ['pre none - infer', 'pre pair_1x1 fused infer']
   for name, own in cells.items():
-    none = cells[benchmark_programs.Cell(*name.split()).reference.name]
+    none = cells[Setting(*name.split()).reference.name]
     ratios = np.divide(own['rounds'], none['rounds'])
     np.testing.assert_allclose(own['ratio']['median'], np.median(ratios), rtol=0.01)
     assert own['images_per_second'] == pytest.approx(4 / np.median(own['rounds']), rel=0.01)
@@ -163,7 +167,7 @@ def test_times_of_a_small_net(tmp_path):
 
 def test_training_goes_on_from_call_to_call():
   """Each call of a turn is one more step of the optimizer; inference changes nothing."""
-  trained = benchmark_times.Runner(small(), Cell('pre', 'none', '-', 'train'), jax.devices()[0])
+  trained = times.Runner(small(), Setting('pre', 'none', '-', 'train'), jax.devices()[0])
   state = trained._arguments[0]
   before = int(state.step)
   assert before == 1 + 1  # two turns of one call
@@ -176,78 +180,33 @@ def test_training_goes_on_from_call_to_call():
 def test_rounds_alternate_and_ratios_are_those_of_a_round():
   order = []
   turns = {name: lambda name=name: order.append(name) or float(len(order)) for name in 'ABC'}
-  found = benchmark_times.interleave(turns, 3)
+  found = times.interleave(turns, 3)
   assert ''.join(order) == 'ABCABCABC'
   assert found == {'A': [1, 4, 7], 'B': [2, 5, 8], 'C': [3, 6, 9]}
-  values = benchmark_times.summary(found['B'], found['A'], images=10)
+  values = times.summary(found['B'], found['A'], images=10)
   assert values['seconds'] == {'median': 5, 'low': 2, 'high': 8}
   assert values['images_per_second'] == 2
   assert values['ratio'] == {'median': 1.25, 'low': 8 / 7, 'high': 2}
-  assert 'ratio' not in benchmark_times.summary(found['B'], None, images=10)
+  assert 'ratio' not in times.summary(found['B'], None, images=10)
 
 
 # As the TPU compiler writes them: layouts with tiles, memory on the chip, a copy in the background, a fusion's inside.
-TEXT = """
-%fused_computation (p: bf16[4,8]) -> bf16[4,8] {
-  %big = f32[1000,1000]{1,0} negate(%p), metadata={op_name="jit(call)/ResNet/stem/neg"}
-}
-
-ENTRY %main (a: bf16[4,8], w: f32[3]) -> bf16[4,8] {
-  %a = bf16[4,8]{1,0:T(8,128)(2,1)} parameter(0)
-  %w = f32[3]{0:T(128)} parameter(1)
-  %copy-start = (f32[3]{0:T(128)S(1)}, f32[3]{0:T(128)}, u32[]{:S(2)}) copy-start(%w)
-  %copy-done = f32[3]{0:T(128)S(1)} copy-done(%copy-start)
-  %fusion.1 = (bf16[4,8]{0,1:T(8,128)(2,1)S(1)}, f32[]{:T(128)}) fusion(%a, %copy-done), kind=kLoop, calls=%fused_computation, metadata={op_name="jit(call)/transpose(jvp(ResNet))/ResNet.run_stage/stage2_block3/stage2_block3.compete/gate/gate.excite/excite/dot_general" stack_frame_id=9}
-  %get-tuple-element = bf16[4,8]{0,1:T(8,128)(2,1)S(1)} get-tuple-element(%fusion.1), index=0
-  ROOT %add.2 = bf16[4,8]{1,0:T(8,128)(2,1)} add(%a, %get-tuple-element), metadata={op_name="jit(call)/ResNet/ResNet.embed/stem/add"}
-}
-"""  # noqa: E501
-
-
-def test_bytes_of_instructions_count_full_tiles_and_name_their_place():
-  tile = 2 * 8 * 128  # [4, 8] fills a tile of 8 x 128, whichever axis is the minor one
-  assert [tuple(instruction) for instruction in benchmark_fusions.instructions(TEXT)] == [
-    ('%copy-start', 'copies', 4 * 128 + 4 * 128 + 4, 4 * 128),
-    ('%fusion.1', 'grad stage2 later gate', 2 * tile + 4 + 4 * 128, tile + 4),
-    ('%add.2', 'stem', 3 * tile, 2 * tile),
-  ]
-  assert benchmark_fusions.groups(TEXT)['stem'] == {'count': 1, 'size': 3 * tile, 'outside': 2 * tile}
-  assert benchmark_fusions.padded('64,9,9,3', '0,3,2,1:T(8,128)(2,1)') == '128,9,9,8'
-  assert benchmark_fusions.padded('64,9', '1,0') == '64,9'
-
-
-@pytest.mark.parametrize(
-  ('operation', 'place'),
-  [
-    ('jit(call)/ResNet/ResNet.run_stage/stage1_block0/stage1_block0.identity_or_projection/shortcut/conv', 'stage1 first shortcut'),
-    ('jit(call)/ResNet/ResNet.run_stage/stage1_block2/stage1_block2.compete/add', 'stage1 later sum'),
-    ('jit(call)/transpose(jvp(ResNet))/ResNet.embed/stem_bn/reduce_sum', 'grad stem_bn'),
-    ('jit(call)/ResNet/reduce_sum', 'ends'),
-    (r"variables[\'params\'][\'stage3_block0\'][\'conv1\'][\'kernel\']", 'stage3 first conv1'),
-    ("state.batch_stats['stem_bn']['mean']", 'stem_bn'),
-    ('jit(call)/ResNet/ResNet.run_stage/stage2_block1/stage2_block1.compete/gate/gate.dense/squeeze/dot', 'stage2 later gate'),
-    ('jit(call)/mul', 'other'),
-    ('', 'other'),
-  ],
-)  # fmt: skip
-def test_places(operation, place):
-  assert benchmark_fusions.place(operation) == place
 
 
 def test_breakdown_shows_the_largest_differences_first():
   def group(size):
     return {'count': 1, 'size': size, 'outside': size // 2}
 
-  cell = Cell('pre', 'se', 'plain', 'infer')
+  cell = Setting('pre', 'se', 'reference', 'infer')
   found = {
     cell.name: {'groups': {'stem': group(5 * 10**9), 'stage1 first gate': group(2 * 10**9)}},
     cell.reference.name: {'groups': {'stem': group(4 * 10**9), 'ends': group(3 * 10**9)}},
   }
-  rows = benchmark_step.group_rows(found, cell, 2)
+  rows = step.group_rows(found, cell, 2)
   assert rows[1] == ['ends', '0', '0.0000', '3.0000', '-3.0000', '-1.5000']
   assert rows[2] == ['stage1 first gate', '1', '2.0000', '0.0000', '2.0000', '1.0000']
   assert rows[3] == ['all', '2', '7.0000', '7.0000', '0.0000', '0.0000']
-  assert benchmark_step.aligned([['a', 'bb'], ['ccc', 'd']]) == 'a    bb\nccc   d'
+  assert step.aligned([['a', 'bb'], ['ccc', 'd']]) == 'a    bb\nccc   d'
 
 
 @needs_libtpu

@@ -1,10 +1,9 @@
-"""Comparisons: the statistics against SciPy, real cells, interruptions."""
+"""Comparisons by the command: real cells, interruptions, wrong inputs."""
 
 import csv
 import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
@@ -14,22 +13,32 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cmpe_jax import config as configs
+from cmpe_jax import config as configuration
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import cells, compare, paired, results
+from cmpe_jax.tools.compare import cells
+from cmpe_jax.tools.compare import command as compare
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 TINY = (
-  '--config=configs/digits.py', '--config.model.block=basic', '--config.model.depth=8', '--config.epochs=2',
-  '--config.warmup_epochs=1', '--config.batch_size=128',
-)  # fmt: skip
+  '--config=configs/digits.py',
+  '--config.model.block=basic',
+  '--config.model.depth=8',
+  '--config.epochs=2',
+  '--config.warmup_epochs=1',
+  '--config.batch_size=128',
+)
 
 
 def start(*arguments, **options):
   return subprocess.Popen(
-    [sys.executable, '-m', 'cmpe_jax.tools.compare', *arguments], cwd=ROOT, env=os.environ | {'XLA_FLAGS': ''},
-    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
-  )  # fmt: skip
+    [sys.executable, '-m', 'cmpe_jax.tools.compare', *arguments],
+    cwd=ROOT,
+    env=os.environ | {'XLA_FLAGS': ''},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    **options,
+  )
 
 
 def run(*arguments):
@@ -39,68 +48,10 @@ def run(*arguments):
 
 
 def small_config(**values):
-  config = configs.base()
+  config = configuration.base()
   config.model.update({'block': 'basic', 'depth': 8})
   config.update({'epochs': 4.0} | values)
   return config
-
-
-def test_intervals_are_those_of_the_paired_t_test():
-  generator = np.random.default_rng(0)
-  for count in (2, 3, 5, 20):
-    values, others = generator.normal(99, 0.3, (2, count))
-    found = paired.difference(values, others)
-    want = scipy.stats.ttest_rel(values, others).confidence_interval(0.95)
-    np.testing.assert_allclose([found.low, found.high], want, rtol=1e-9)
-    assert found.mean == pytest.approx(values.mean() - others.mean())
-    covers = scipy.stats.ttest_rel(values, others).pvalue > 0.05
-    assert (found.verdict == 'no difference shown') == covers
-
-
-def test_verdicts():
-  assert paired.difference([3, 4, 5.1], [1, 2, 3]).verdict == 'higher'
-  assert paired.difference([1, 2, 3], [3, 4, 5.1]).verdict == 'lower'
-  assert paired.difference([1, 2], [1, 2]) == paired.Difference(0.0, 0.0, 0.0, 'no difference shown')
-  same = paired.difference([99.5, 99.0], [99.0, 98.5])
-  assert np.isnan(same.low)
-  assert same.mean == 0.5
-  assert results.shown(same) == '+0.50 no interval: the same in every run'
-
-
-def test_training_time_leaves_out_what_is_not_training():
-  lines = [
-    {'step': 10, 'train/images_per_second': 100.0},
-    {'step': 15, 'eval/accuracy': 0.5},
-    {'step': 30, 'train/images_per_second': 50.0},
-  ]
-  assert cells.training_time(lines, 5) == (10 * 5 / 100 + 20 * 5 / 50, 150)
-
-
-def test_a_workdir_holds_one_recipe_but_takes_more_seeds_and_gates(tmp_path):
-  config, two = small_config(), compare.gate_variants(['none', 'se'])
-  cells.claim(tmp_path, config, two)
-  planned = cells.plan(config, two, 2, tmp_path)
-  assert [str(cell) for cell in planned] == ['none, seed 0', 'se, seed 0', 'none, seed 1', 'se, seed 1']
-  assert [cell.config.model.gate for cell in planned] == ['none', 'se'] * 2
-  changed = small_config(learning_rate=0.2)
-  cells.claim(tmp_path, changed, two)  # nothing is computed yet
-  cells.claim(tmp_path, config, two)
-  (planned[0].place / 'checkpoints' / '12').mkdir(parents=True)
-  cells.claim(tmp_path, small_config(seed=1, data_dir='/elsewhere'), compare.gate_variants(['se', 'pair_1x1']))
-  with pytest.raises(UserError, match=r'(?s)another recipe:\n  learning_rate: 0.1 there, 0.2 now\nSet these back'):
-    cells.claim(tmp_path, changed, two)
-  with pytest.raises(UserError, match='epochs: 4.0 there, 5.0 now'):
-    cells.claim(tmp_path, small_config(epochs=5.0), two)
-  with pytest.raises(UserError, match=r"compared: \['model.gate'\] there, \['momentum'\] now"):
-    cells.claim(tmp_path, config, [cells.Variant('a', {'momentum': 0.5}), cells.Variant('b', {'momentum': 0.9})])
-
-
-def test_names_become_folders_that_differ():
-  names = ['se', 'a b', 'a_b', 'folder:/x/y', 'x' * 200, 'x' * 199, 'learning_rate=0.05, momentum=0.9']
-  folders = [cells.Variant(name, {}).folder for name in names]
-  assert len(set(folders)) == len(names)
-  assert folders[0] == 'se'
-  assert all(re.fullmatch(r'[\w.=,+-]{1,90}', folder) for folder in folders)
 
 
 def test_sweeps(tmp_path):

@@ -8,10 +8,13 @@ import re
 import numpy as np
 import pytest
 
-from cmpe_jax import config as configs
-from cmpe_jax.tools import cells, compare, results
+from cmpe_jax import config as configuration
+from cmpe_jax import names
+from cmpe_jax.tools.compare import cells, output
+from cmpe_jax.tools.compare import command as compare
+from cmpe_jax.tools.compare import comparison as results
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 spec = importlib.util.spec_from_file_location('browser', ROOT / 'docs' / 'browser.py')
 browser = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(browser)
@@ -38,13 +41,13 @@ def write_cells(planned):
 def report(tmp_path_factory):
   """The report of six gates and three of five seeds."""
   workdir = tmp_path_factory.mktemp('report')
-  config, variants = configs.base(), compare.gate_variants(configs.GATES)
+  config, variants = configuration.base(), compare.gate_variants(names.GATES)
   config.model.depth, config.epochs = 11, 4.0
   planned = cells.plan(config, variants, 5, workdir)
   done = planned[:18]
   write_cells(done)
-  comparison = results.Comparison('digits', config, variants, compare.references(variants), planned, workdir)
-  comparison.write([cell.result() for cell in done])
+  comparison = results.Comparison('digits', config, variants, compare.references(variants), planned)
+  output.write(comparison, [cell.result() for cell in done], workdir)
   return workdir / 'report.html'
 
 

@@ -15,10 +15,11 @@ import cmpe_jax
 from cmpe_jax import config as configuration
 from cmpe_jax import models
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import convert, gluon, timm
+from cmpe_jax.tools.convert import command as convert
+from cmpe_jax.tools.convert import gluon, timm
 
-ROOT = pathlib.Path(__file__).parents[2]
-NETS = pathlib.Path(__file__).parents[1] / 'golden' / 'nets'
+ROOT = pathlib.Path(__file__).parents[3]
+NETS = ROOT / 'tests' / 'golden' / 'nets'
 FILE = NETS / 'resnet20_1x1.params'
 
 
@@ -36,7 +37,7 @@ def cifar_config():
 
 
 def test_conversion_writes_a_checkpoint_that_gives_the_authors_logits(tmp_path):
-  convert.convert('gluon', str(FILE), cifar_config(), str(tmp_path / 'run'))
+  convert.main('gluon', str(FILE), cifar_config(), str(tmp_path / 'run'))
   model, variables, config = cmpe_jax.load_model(str(tmp_path / 'run'))
   golden = np.load(FILE.with_suffix('.npz'))
   logits = model.apply(variables, golden['x'].transpose(0, 2, 3, 1), train=False)
@@ -44,7 +45,7 @@ def test_conversion_writes_a_checkpoint_that_gives_the_authors_logits(tmp_path):
   np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
   assert config.model.num_classes == 10
   with pytest.raises(UserError, match='has checkpoints already'):
-    convert.convert('gluon', str(FILE), cifar_config(), str(tmp_path / 'run'))
+    convert.main('gluon', str(FILE), cifar_config(), str(tmp_path / 'run'))
 
 
 def test_names_that_do_not_match_are_listed_on_both_sides():
@@ -64,16 +65,23 @@ def test_another_number_of_classes_is_a_shape_error():
 def test_a_state_dict_of_timm_becomes_a_checkpoint(tmp_path):
   config = configuration.base()
   config.update({'dataset': 'imagenet2012', 'image_size': 64})
-  config.model.update({
-    'backbone': 'imagenet_resnet', 'block': 'basic', 'depth': 18, 'preact': False, 'gate': 'none', 'num_classes': 1000,
-  })  # fmt: skip
+  config.model.update(
+    {
+      'backbone': 'imagenet_resnet',
+      'block': 'basic',
+      'depth': 18,
+      'preact': False,
+      'gate': 'none',
+      'num_classes': 1000,
+    }
+  )
   ours = models.init(models.build(config.model), jax.random.key(3), 64)
   theirs = {}
   for place, leaf in jax.tree_util.tree_leaves_with_path(ours):
     layout = {4: (3, 2, 0, 1), 2: (1, 0)}.get(leaf.ndim, (0,))
     theirs[timm.timm_name([part.key for part in place][1:])] = np.ascontiguousarray(leaf.transpose(layout))
   safetensors.numpy.save_file(theirs, tmp_path / 'net.safetensors')
-  convert.convert('timm', str(tmp_path / 'net.safetensors'), config, str(tmp_path / 'run'))
+  convert.main('timm', str(tmp_path / 'net.safetensors'), config, str(tmp_path / 'run'))
   chex.assert_trees_all_equal(cmpe_jax.load_model(str(tmp_path / 'run'))[1], ours)
 
 

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from cmpe_jax import config as configs
+from cmpe_jax import config as configuration
 from cmpe_jax import models
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools.timm import from_timm, read
+from cmpe_jax.tools.convert.timm import from_timm, read
 
 
 def network(**model):
-  config = configs.model()
+  config = configuration.model()
   config.update({'backbone': 'imagenet_resnet', 'preact': False, 'gate': 'none', 'depth': 18, 'block': 'basic'} | model)
   return config
 

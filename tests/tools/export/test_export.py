@@ -10,7 +10,9 @@ import safetensors.numpy
 from jax import export as jax_export
 
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import export, inference, trained
+from cmpe_jax.tools.export import command as export
+from cmpe_jax.tools.export import inference
+from cmpe_jax.tools.shared import trained
 
 # What another project would write: nothing of this one can be imported there.
 ELSEWHERE = """
@@ -83,7 +85,7 @@ def test_the_example_runs(exported, tmp_path):
 @pytest.mark.parametrize(
   'model',
   [
-    {'gate': 'folded_3x3', 'block': 'bottleneck', 'depth': 11, 'gate_form': 'plain'},
+    {'gate': 'folded_3x3', 'block': 'bottleneck', 'depth': 11, 'gate_form': 'reference'},
     {'gate': 'pair_2x1', 'backbone': 'wide_resnet', 'depth': 10, 'width': 2},
     {'gate': 'pair_1x1', 'backbone': 'imagenet_resnet', 'depth': 18, 'preact': False},
     pytest.param(

@@ -8,10 +8,11 @@ import jax
 import pytest
 from harness import run_module
 
-from cmpe_jax import config as configs
-from cmpe_jax.data import datasets
-from cmpe_jax.tools import hlo, plan
-from cmpe_jax.tools.chips import CHIPS
+from cmpe_jax import config as configuration
+from cmpe_jax.tools.plan import command as plan
+from cmpe_jax.tools.shared import hlo
+from cmpe_jax.tools.shared.chips import CHIPS
+from cmpe_jax.training.run import assemble
 
 needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None, reason='the TPU compiler is not installed (requirements-plan.txt)'
@@ -43,7 +44,7 @@ def test_collectives_are_counted_with_the_size_of_their_results():
 
 
 def test_bounds():
-  program = plan.Program(4096, 0, 0, 0, flops=394e12, accessed=819e9 * 2, collectives={}, seconds=0.0)
+  program = plan.StepCost(4096, 0, 0, 0, flops=394e12, accessed=819e9 * 2, collectives={}, seconds=0.0)
   assert program.bounds(CHIPS['v5e']) == {'bandwidth': 2048.0, 'FLOPs': 2048.0}
 
 
@@ -110,9 +111,13 @@ def test_micro_batches_cost_the_same_and_need_less_memory(tmp_path):
   for parts in (1, 4):
     file = tmp_path / f'{parts}.json'
     done = run(
-      *SMALL, '--config.model.gate=none', '--config.batch_size=256', f'--config.accumulate_steps={parts}',
-      '--topology=cpu:2', f'--json={file}',
-    )  # fmt: skip
+      *SMALL,
+      '--config.model.gate=none',
+      '--config.batch_size=256',
+      f'--config.accumulate_steps={parts}',
+      '--topology=cpu:2',
+      f'--json={file}',
+    )
     assert done.returncode == 0, done.stderr
     found[parts] = json.loads(file.read_text())['train']
   assert found[4]['images'] == found[1]['images'] == 256
@@ -122,12 +127,12 @@ def test_micro_batches_cost_the_same_and_need_less_memory(tmp_path):
 
 def small(**keys):
   """The plan of a small net for two fake devices, in this process."""
-  config = configs.base()
+  config = configuration.base()
   config.model.update({'block': 'basic', 'depth': 8, 'gate': 'none'})
   config.update({'batch_size': 128})
   for key, value in keys.items():
     (config.model if key in config.model else config)[key] = value
-  return plan.Plan(datasets.resolve(config), jax.devices()[:2])
+  return plan.Plan(assemble(config, jax.devices()[:2]))
 
 
 def test_frozen_stages_and_recomputation_change_the_plan():

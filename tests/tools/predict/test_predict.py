@@ -13,7 +13,8 @@ from PIL import Image
 from scipy.special import softmax
 
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import predict, trained
+from cmpe_jax.tools.predict import command as predict
+from cmpe_jax.tools.shared import trained
 
 
 @pytest.fixture(scope='module')
@@ -50,9 +51,7 @@ def probabilities(result):
 
 def test_odd_images_are_read_and_files_that_are_none_named(found, odd_folder):
   results, skipped = found
-  assert set(results) == {
-    'deep.png', 'dot.png', 'moving.gif', 'print.jpg', 'red.png', 'shallow.png', 'still.gif'
-  }  # fmt: skip
+  assert set(results) == {'deep.png', 'dot.png', 'moving.gif', 'print.jpg', 'red.png', 'shallow.png', 'still.gif'}
   assert set(skipped) == {str(odd_folder / 'notes.jpg'), str(odd_folder / 'below' / 'cut.png')}
   assert 'notes.jpg is not a readable image (its format is not known)' in skipped[str(odd_folder / 'notes.jpg')]
   assert results['moving.gif']['note'] == 'first of 3 frames'

@@ -8,16 +8,18 @@ import sys
 
 import pytest
 
-from cmpe_jax import config as configs
-from cmpe_jax.tools import paper, sizes, summary
+from cmpe_jax import config as configuration
+from cmpe_jax.tools.shared import sizes
+from cmpe_jax.tools.summary import command as summary
+from cmpe_jax.tools.summary import paper
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 COUNTS = json.loads((ROOT / 'tests' / 'golden' / 'blocks' / 'param_counts.json').read_text())['nets']
 GATES = {'plain': 'none', '1x1': 'pair_1x1', '2x1': 'pair_2x1', '3x3': 'folded_3x3'}
 
 
 def config_of(image_size=32, **model):
-  config = configs.base()
+  config = configuration.base()
   config.image_size = image_size
   config.model.update({'num_classes': 10} | model)
   return config
@@ -52,8 +54,12 @@ def test_macs_and_activations_of_a_basic_net_without_gates():
   assert third.macs == 64 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64)
   assert head.macs == 64 * 10
   assert [part.activations for part in (stem, first, second, third, head)] == [
-    1024 * 16, 2 * 1024 * 16, 3 * 256 * 32, 3 * 64 * 64, 0,
-  ]  # fmt: skip
+    1024 * 16,
+    2 * 1024 * 16,
+    3 * 256 * 32,
+    3 * 64 * 64,
+    0,
+  ]
   assert all(part.gate_macs == 0 for part in (stem, first, second, third, head))
 
 
@@ -62,8 +68,8 @@ def test_macs_of_the_gates(gate):
   """Bottlenecks of 64, 128 and 256 channels, two a stage; the exact form pools before the last convolution."""
   widths = (16, 32, 64)
   sides = (32, 16, 8)
-  plain = sizes.parts(config_of(depth=20, gate=gate, gate_form='plain'))[1:4]
-  exact = sizes.parts(config_of(depth=20, gate=gate, gate_form='exact'))[1:4]
+  plain = sizes.parts(config_of(depth=20, gate=gate, gate_form='reference'))[1:4]
+  exact = sizes.parts(config_of(depth=20, gate=gate, gate_form='fused'))[1:4]
   for before, width, side, one, other in zip((16, 64, 128), widths, sides, plain, exact, strict=True):
     channels = 4 * width
     layers = dense(gate, channels, width)
@@ -129,8 +135,12 @@ def test_all_gates_side_by_side_with_the_papers_figures():
 def run(*arguments):
   return subprocess.run(
     [sys.executable, '-m', 'cmpe_jax.tools.summary', *arguments],
-    cwd=ROOT, env=os.environ | {'XLA_FLAGS': ''}, capture_output=True, text=True, timeout=200,
-  )  # fmt: skip
+    cwd=ROOT,
+    env=os.environ | {'XLA_FLAGS': ''},
+    capture_output=True,
+    text=True,
+    timeout=200,
+  )
 
 
 def test_the_command_and_a_gate_that_the_network_cannot_have(tmp_path):

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cmpe_jax import mesh as meshes
-from cmpe_jax.data import pipeline
+from cmpe_jax.data import splits
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools import figures, trained, visualize
+from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.tools.shared import trained
+from cmpe_jax.tools.visualize import command as visualize
+from cmpe_jax.tools.visualize import figures
 
 
 @pytest.fixture(scope='module')
@@ -68,8 +70,8 @@ def test_scales_that_are_known(run):
   silent = jax.tree_util.tree_map_with_path(
     lambda path, leaf: np.zeros_like(leaf) if 'excite' in str(path) else leaf, run.variables
   )
-  scales = visualize.measure(trained.Trained(run.model, silent, run.config, run.info, run.names), 'test')
-  split = pipeline.open_split(run.config, run.info, 'test', meshes.make(jax.devices()[:1]))
+  scales = visualize.measure(trained.Trained(run.model, silent, run.config, run.dataset, run.names), 'test')
+  split = splits.open_split(run.config, run.dataset, 'test', meshes.make(jax.devices()[:1]))
   counts = np.bincount(split.resident['label'])
   channels = np.array([16, 32, 64])
   np.testing.assert_array_equal(scales.histograms.sum(-1), counts * channels[:, None])

@@ -1,0 +1,57 @@
+"""A compiled program read as text: what moves, how many bytes, and which part of the network it belongs to."""
+
+import pytest
+
+from cmpe_jax.tools.benchmark import fusions
+
+TEXT = """
+%fused_computation (p: bf16[4,8]) -> bf16[4,8] {
+  %big = f32[1000,1000]{1,0} negate(%p), metadata={op_name="jit(call)/ResNet/stem/neg"}
+}
+
+ENTRY %main (a: bf16[4,8], w: f32[3]) -> bf16[4,8] {
+  %a = bf16[4,8]{1,0:T(8,128)(2,1)} parameter(0)
+  %w = f32[3]{0:T(128)} parameter(1)
+  %copy-start = (f32[3]{0:T(128)S(1)}, f32[3]{0:T(128)}, u32[]{:S(2)}) copy-start(%w)
+  %copy-done = f32[3]{0:T(128)S(1)} copy-done(%copy-start)
+  %fusion.1 = (bf16[4,8]{0,1:T(8,128)(2,1)S(1)}, f32[]{:T(128)}) fusion(%a, %copy-done), kind=kLoop, calls=%fused_computation, metadata={op_name="jit(call)/transpose(jvp(ResNet))/ResNet.run_stage/stage2_block3/stage2_block3.compete/gate/gate.excite/excite/dot_general" stack_frame_id=9}
+  %get-tuple-element = bf16[4,8]{0,1:T(8,128)(2,1)S(1)} get-tuple-element(%fusion.1), index=0
+  ROOT %add.2 = bf16[4,8]{1,0:T(8,128)(2,1)} add(%a, %get-tuple-element), metadata={op_name="jit(call)/ResNet/ResNet.embed/stem/add"}
+}
+"""  # noqa: E501
+
+
+def test_bytes_of_instructions_count_full_tiles_and_name_their_place():
+  tile = 2 * 8 * 128  # [4, 8] fills a tile of 8 x 128, whichever axis is the minor one
+  assert [tuple(instruction) for instruction in fusions.instructions(TEXT)] == [
+    ('%copy-start', 'copies', 4 * 128 + 4 * 128 + 4, 4 * 128),
+    ('%fusion.1', 'grad stage2 later gate', 2 * tile + 4 + 4 * 128, tile + 4),
+    ('%add.2', 'stem', 3 * tile, 2 * tile),
+  ]
+  assert fusions.groups(TEXT)['stem'] == {'count': 1, 'size': 3 * tile, 'outside': 2 * tile}
+  assert fusions.padded('64,9,9,3', '0,3,2,1:T(8,128)(2,1)') == '128,9,9,8'
+  assert fusions.padded('64,9', '1,0') == '64,9'
+
+
+@pytest.mark.parametrize(
+  ('operation', 'place'),
+  [
+    (
+      'jit(call)/ResNet/ResNet.run_stage/stage1_block0/stage1_block0.identity_or_projection/shortcut/conv',
+      'stage1 first shortcut',
+    ),
+    ('jit(call)/ResNet/ResNet.run_stage/stage1_block2/stage1_block2.compete/add', 'stage1 later sum'),
+    ('jit(call)/transpose(jvp(ResNet))/ResNet.embed/stem_bn/reduce_sum', 'grad stem_bn'),
+    ('jit(call)/ResNet/reduce_sum', 'ends'),
+    (r'variables[\'params\'][\'stage3_block0\'][\'conv1\'][\'kernel\']', 'stage3 first conv1'),
+    ("state.batch_stats['stem_bn']['mean']", 'stem_bn'),
+    (
+      'jit(call)/ResNet/ResNet.run_stage/stage2_block1/stage2_block1.compete/gate/gate.dense/squeeze/dot',
+      'stage2 later gate',
+    ),
+    ('jit(call)/mul', 'other'),
+    ('', 'other'),
+  ],
+)
+def test_places(operation, place):
+  assert fusions.place(operation) == place

@@ -37,10 +37,14 @@ def cost(accessed):
 
 def test_ratios_of_costs_in_the_order_of_the_gates_also_of_one_without_a_name():
   cells = {
-    'pre none - infer': cost(4e9), 'pre new fused infer': cost(2e9), 'pre folded_3x3 fused infer': cost(3e9),
-    'pre se fused infer': cost(4.1e9), 'pre se reference infer': cost(5e9),
-    'post none - train': cost(8e9), 'post se reference train': cost(9e9),
-  }  # fmt: skip
+    'pre none - infer': cost(4e9),
+    'pre new fused infer': cost(2e9),
+    'pre folded_3x3 fused infer': cost(3e9),
+    'pre se fused infer': cost(4.1e9),
+    'pre se reference infer': cost(5e9),
+    'post none - train': cost(8e9),
+    'post se reference train': cost(9e9),
+  }
   assert tables.costs({'cells': cells}).splitlines() == [
     '| gate | form | infer, pre | train, post |',
     '|---|---|---|---|',

@@ -12,9 +12,13 @@ FILE = ROOT / 'docs' / 'own_network.py'
 
 def test_the_loss_falls():
   done = subprocess.run(
-    [sys.executable, '-m', 'docs.own_network'], cwd=ROOT, env=os.environ | {'XLA_FLAGS': ''},
-    capture_output=True, text=True, timeout=200,
-  )  # fmt: skip
+    [sys.executable, '-m', 'docs.own_network'],
+    cwd=ROOT,
+    env=os.environ | {'XLA_FLAGS': ''},
+    capture_output=True,
+    text=True,
+    timeout=200,
+  )
   assert done.returncode == 0, done.stderr
   before, after = map(float, re.findall(r'\d+\.\d+', done.stdout))
   assert after < before

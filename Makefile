@@ -1,4 +1,5 @@
-# `make train` trains a small network on handwritten digits, `make test` runs the tests, `make lint` checks the style.
+# `make train` trains a small network on handwritten digits, `make test` runs the tests, `make lint` checks the style, `make docs`
+# writes the site into site/.
 # Each makes .venv if it is missing and installs what it needs when its requirements file has changed.
 PYTHON ?= python3
 WORKDIR ?= runs/digits
@@ -7,10 +8,10 @@ WORKERS ?= auto
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint clean
+.PHONY: help train test lint docs clean
 
 help:
-	@sed -n '1,2s/^# //p' Makefile
+	@sed -n '1,3s/^# //p' Makefile
 
 train: .venv/installed
 	@.venv/bin/python -m cmpe_jax.main --config=configs/digits.py --workdir=$(WORKDIR)
@@ -24,13 +25,20 @@ lint: .venv/installed-test
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/shellcheck launch/*.sh benchmarks/*.sh .ci/run
 
+# With --quiet, --strict would overlook warnings: broken links among them.
+docs: .venv/installed-docs
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --site-dir site
+	@echo 'open site/index.html'
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv site .pytest_cache .ruff_cache .mypy_cache
 
 .venv/installed: requirements.txt .venv/pyvenv.cfg
 .venv/installed-test: requirements-test.txt requirements-prepare.txt requirements.txt .venv/pyvenv.cfg
 
-.venv/installed .venv/installed-test:
+.venv/installed-docs: requirements-docs.txt .venv/pyvenv.cfg
+
+.venv/installed .venv/installed-test .venv/installed-docs:
 	@echo 'installing $< into .venv (once, some minutes) ...'
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@

@@ -36,13 +36,13 @@ def run_main(init: str, arguments: list[str]) -> None:
   import jax
   import jax.numpy as jnp
 
-  from cmpe_jax import models
-  from cmpe_jax.models import layers
+  from cmpe_jax.models import initializers
+  from cmpe_jax.models.precision import at_least_float32
 
-  drawn = models.init
+  drawn = initializers.init
 
   def jit_init(model: Any, key: jax.Array, image_size: int) -> dict[str, Any]:
-    image = jnp.zeros((1, image_size, image_size, 3), layers.at_least_float32(model.dtype))
+    image = jnp.zeros((1, image_size, image_size, 3), at_least_float32(model.dtype))
     variables = jax.device_get(jax.jit(model.init)(key, image))
     return {name: variables[name] for name in ('params', 'batch_stats')}
 
@@ -56,7 +56,7 @@ def run_main(init: str, arguments: list[str]) -> None:
     if event == '/jax/core/compile/backend_compile_duration' and seconds > 0.2:
       print(MARK, 'step', flush=True)  # unless another compilation follows
 
-  models.init = init_and_say
+  initializers.init = init_and_say
   jax.monitoring.register_event_duration_secs_listener(say)
   runpy.run_module('cmpe_jax.main', run_name='__main__', alter_sys=True)
 
@@ -145,7 +145,7 @@ def main() -> None:
               print(f'round {number + 1}: {name}, {init}, {state} ...', file=sys.stderr, flush=True)
               seconds = measure(init, config, overrides, pathlib.Path(images), pathlib.Path(cache))
               found.setdefault(name, {}).setdefault(f'{init} {state}', []).append(seconds)
-  from cmpe_jax.tools import costs, times
+  from cmpe_jax.tools.benchmark import costs, times
 
   about = {'batch_size': options.batch_size, **times.machine(), 'versions': costs.versions()}
   if options.json:

@@ -62,17 +62,19 @@ def torch_turns(options: argparse.Namespace, way: str, mode: str) -> tuple[Calla
 
 def jax_turns(options: argparse.Namespace, way: str, mode: str) -> tuple[Callable[[], Any], int]:
   """(one call of our network's own training step or inference, its number of parameters)."""
+  from cmpe_jax.runtime import start
+
+  start.before_imports()
   import jax
 
-  from cmpe_jax import memory, recipes, state
-  from cmpe_jax.tools import benchmark_programs
+  from cmpe_jax import recipes
+  from cmpe_jax.tools.benchmark import programs
+  from cmpe_jax.training import state
 
-  memory.keep()
   config = recipes.imagenet(depth=50, gate=way)
   config.update({'dtype': 'float32', 'batch_size': options.batch_size, 'image_size': options.image_size})
   config.model.gate_bias = way == 'se'  # as timm's
-  cell = benchmark_programs.Cell('post', way, 'exact', mode)
-  program = benchmark_programs.program(config, cell, jax.devices()[0])
+  program = programs.program(config, programs.Setting('post', way, 'fused', mode), jax.devices()[0])
   call = program.lower('cpu').compile()
   first, *rest = program.arguments()
   parameters = state.count(first.params if mode == 'train' else first['params'])
@@ -221,10 +223,10 @@ def main() -> None:
   options = parser.parse_args()
   if options.worker:
     return work(options)
-  from cmpe_jax.tools import benchmark_times  # not for the worker that needs PyTorch only
+  from cmpe_jax.tools.benchmark import times  # not for the worker that needs PyTorch only
 
   sizes = {name: getattr(options, name) for name in ('batch_size', 'image_size', 'threads')}
-  about = sizes | benchmark_times.machine() | {'versions': versions(options.torch_python)}
+  about = sizes | times.machine() | {'versions': versions(options.torch_python)}
   found = measure(options)
   if options.json:
     options.json.write_text(json.dumps({'about': about, 'ways': found}, indent=1) + '\n')

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures what the tables of README.md show, writes benchmarks/NAME.json, and then the tables: benchmarks/run.sh [NAME ...]
+# Measures what the tables of docs/speed.md show, writes benchmarks/NAME.json, and then the tables: benchmarks/run.sh [NAME ...]
 # Without names: all of them. Leave the machine alone meanwhile. PYTHON: the one to use; default: .venv/bin/python.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

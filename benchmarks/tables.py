@@ -1,4 +1,4 @@
-"""Writes the tables of the docs and of benchmarks/README.md from benchmarks/*.json: `python -m benchmarks.tables`.
+"""Writes the tables of docs/speed.md from the numbers in benchmarks/*.json: `python -m benchmarks.tables`.
 
 A table stands between the lines `<!-- NAME -->` and `<!-- /NAME -->`, NAME being a file's without .json.
 """
@@ -10,10 +10,12 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+from cmpe_jax import names
+
 HERE = pathlib.Path(__file__).resolve().parent
 Found = dict[str, Any]
 TURNS = 'All take turns; medians of the rounds, in brackets the range:'
-ORDER = ('se', 'double_fc', 'pair_1x1', 'pair_2x1', 'folded_3x3')
+PAGE = HERE.parent / 'docs' / 'speed.md'
 
 
 def costs(found: Found) -> str:
@@ -27,9 +29,14 @@ def costs(found: Found) -> str:
       own = [cells.get(f'{order} {gate} {form} {mode}') for mode, order in columns]
       none = [cells[_none(order, mode)] for mode, order in columns]
       rows.append([f'`{gate}`', form, *(_ratio(a, b) for a, b in zip(own, none, strict=True))])
-  order = list(ORDER)
-  rows[2:] = sorted(rows[2:], key=lambda row: (order.index(row[0].strip('`')), row[1] == 'exact'))
+  rows[2:] = sorted(rows[2:], key=_place)
   return markdown(rows)
+
+
+def _place(row: list[str]) -> tuple[int, bool]:
+  """Where a row stands: gates in the order of `names.GATES`, those that are not in it last; the fused form second."""
+  gates, gate = list(names.GATES), row[0].strip('`')
+  return gates.index(gate) if gate in gates else len(gates), row[1] == 'fused'
 
 
 def _none(order: str, mode: str) -> str:
@@ -152,5 +159,4 @@ def filled(text: str) -> str:
 
 
 if __name__ == '__main__':
-  for path in (HERE.parent / 'README.md', HERE / 'README.md'):
-    path.write_text(filled(path.read_text()))
+  PAGE.write_text(filled(PAGE.read_text()))

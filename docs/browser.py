@@ -22,7 +22,7 @@ PATIENCE = 120  # seconds without a word
 
 
 class Browser:
-  """One page of given width in CSS pixels, as a phone or a desktop shows it; `requested` are the addresses it asked for."""
+  """One page of given width in CSS pixels, as a phone or a desktop shows it; `requested`: addresses it asked for."""
 
   def __init__(self, width, height=900, scale=1, mobile=False):
     """Starts it."""

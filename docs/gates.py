@@ -2,34 +2,11 @@
 
 import pathlib
 
-BLUE, ORANGE, GREEN, INK, PALE, LINE = '#2f6db3', '#d9781f', '#3f8f5b', '#1f2430', '#6b7280', '#c9ced6'
+from drawing import BLUE, GREEN, INK, ORANGE, PALE, arrow, box, drawing, text
+
 # How strong the signals of the drawn channels are.
 U = (0.9, 0.35, 0.6, 0.2, 0.75, 0.45, 0.85, 0.3, 0.5, 0.95, 0.25, 0.7, 0.4, 0.8, 0.55, 0.3, 0.65, 0.9, 0.35, 0.6, 0.25)
 V = (0.3, 0.8, 0.45, 0.7, 0.25, 0.9, 0.5, 0.65, 0.85, 0.3, 0.6, 0.4, 0.95, 0.35, 0.7, 0.55, 0.25, 0.5, 0.8, 0.4, 0.75)
-
-
-def text(x, y, words, size=13, color=INK, anchor='start', weight='normal', mono=False):
-  """A line of text; x_id becomes x with a lowered id."""
-  family = 'ui-monospace, Menlo, Consolas, monospace' if mono else 'Helvetica, Arial, sans-serif'
-  lowered = f'x<tspan dy="4" font-size="{size * 0.75:g}">id</tspan><tspan dy="-4">\u200b</tspan>'
-  return (
-    f'<text x="{x}" y="{y}" font-family="{family}" font-size="{size}" font-weight="{weight}" fill="{color}" '
-    f'text-anchor="{anchor}">{words.replace("x_id", lowered)}</text>'
-  )
-
-
-def box(x, y, width, height, fill='#ffffff', stroke=LINE, radius=6, thick=1.2):
-  """A rectangle with round corners."""
-  return (
-    f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="{radius}" fill="{fill}" stroke="{stroke}" '
-    f'stroke-width="{thick}"/>'
-  )
-
-
-def arrow(*points, color=INK):
-  """A line through the points with a head at its end."""
-  path = ' '.join(f'{x},{y}' for x, y in points)
-  return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.5" marker-end="url(#head)"/>'
 
 
 def cell(x, y, side, strength, color):
@@ -210,17 +187,7 @@ def picture():
     ('folded_3x3', 'CMPE-SE, folded 3x3', 'The image folded: neighbours compete too.', folded),
   ]
   panels = [card(16 + i % 3 * 324, 236 + i // 3 * 208, *items[:3], items[3]) for i, items in enumerate(cards)]
-  return '\n'.join(
-    [
-      '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 992 652" width="992" height="652">',
-      '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-      f'<path d="M0,0 L8,4 L0,8 z" fill="{INK}"/></marker></defs>',
-      '<rect width="992" height="652" rx="10" fill="#ffffff"/>',
-      block(36, 2),
-      *panels,
-      '</svg>\n',
-    ]
-  )
+  return drawing(992, 652, block(36, 2), *panels)
 
 
 if __name__ == '__main__':

@@ -62,7 +62,7 @@ def evaluate(
     console: where the table goes; default: stdout.
 
   Returns:
-    {'eval/accuracy': ..., ...}, and 'eval_ema/...' for the moving averages if the run kept them.
+    Figures such as 'eval/accuracy', and 'eval_ema/...' for the moving averages if the run kept them.
 
   Raises:
     UserError: no such checkpoint, a checkpoint of another model, missing data.

@@ -38,7 +38,7 @@ def train(
     console: where the lines go, and who follows the steps; default: stdout.
 
   Returns:
-    The figures on the test split: {'eval/accuracy': ..., ...}; with a validation part those of the best checkpoint,
+    The figures on the test split, such as 'eval/accuracy'; with a validation part those of the best checkpoint,
     'test/...'.
 
   Raises:

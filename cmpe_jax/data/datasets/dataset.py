@@ -28,7 +28,8 @@ class Dataset:
   Attributes:
     name: the value of `config.dataset`.
     image_size: side of the square images that the net sees, in pixels.
-    mean, std: per channel, on the scale 0..1.
+    mean: of each channel, on the scale 0..1.
+    std: of each channel, on the same scale.
     class_names: one per label; labels are 0 .. num_classes - 1.
     augmentation: 'none', 'crop' (pad and crop), 'crop_flip' (and mirror), 'random_resized' (crop of random area
       and ratio, and mirror; made on the host).

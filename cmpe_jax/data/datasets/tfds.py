@@ -24,7 +24,8 @@ class TfdsDataset:
     name: in TFDS, and in `config.dataset`.
     num_classes: number of labels.
     image_size: side of its square images, or of the crops that a net usually sees, in pixels.
-    mean, std: per channel, on the scale 0..1.
+    mean: of each channel, on the scale 0..1.
+    std: of each channel, on the same scale.
     augmentation: see `Dataset`; 'random_resized' for datasets of photos, which are read as files.
     counts: examples of each TFDS split that has labels, for the check after a preparation.
     test_split: the TFDS split that is the test.

@@ -84,7 +84,7 @@ def from_gluon(path: str, model_config: ml_collections.ConfigDict) -> dict[str, 
     model_config: `config.model` of the same network; `num_classes` 0 takes the file's.
 
   Returns:
-    {'params': ..., 'batch_stats': ...} as nested dicts of float32 NumPy arrays.
+    The collections 'params' and 'batch_stats', nested dicts of float32 NumPy arrays.
 
   Raises:
     UserError: unreadable file; names or shapes that do not match, both lists in full.

@@ -78,7 +78,7 @@ def from_timm(path: str, model_config: ml_collections.ConfigDict) -> dict[str, A
       with gate_bias True. `num_classes` 0 takes the file's.
 
   Returns:
-    {'params': ..., 'batch_stats': ...} as nested dicts of float32 NumPy arrays.
+    The collections 'params' and 'batch_stats', nested dicts of float32 NumPy arrays.
 
   Raises:
     UserError: unreadable file; names or shapes that do not match, both lists in full.

@@ -1,5 +1,5 @@
-# `make train` trains a small network on handwritten digits, `make test` runs the tests, `make lint` checks the style, `make docs`
-# writes the site into site/.
+# `make train` trains a small network on handwritten digits, `make test` runs the tests, `make lint` checks the style,
+# `make docs` writes the site into site/.
 # Each makes .venv if it is missing and installs what it needs when its requirements file has changed.
 PYTHON ?= python3
 WORKDIR ?= runs/digits
@@ -23,7 +23,7 @@ lint: .venv/installed-test
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/ruff format --quiet --check . || { .venv/bin/ruff format --check .; exit 1; }
 	@.venv/bin/mypy --no-error-summary
-	@.venv/bin/shellcheck launch/*.sh benchmarks/*.sh .ci/run
+	@.venv/bin/shellcheck launch/*.sh tests/launch/slurm/*.sh benchmarks/*.sh .ci/run
 
 # With --quiet, --strict would overlook warnings: broken links among them.
 docs: .venv/installed-docs

@@ -14,10 +14,12 @@ _LATE = {
 
 
 def __getattr__(name: str) -> Any:
+  if name in ('config', 'models'):
+    return importlib.import_module(f'cmpe_jax.{name}')
   if name in _LATE:
     return getattr(importlib.import_module(_LATE[name]), name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def __dir__() -> list[str]:
-  return sorted([*globals(), *_LATE])
+  return sorted([*globals(), *_LATE, 'config', 'models'])

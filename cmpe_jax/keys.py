@@ -15,7 +15,7 @@ class Key:
     low: smallest value of a number; None: any.
     high: largest value of a number; None: any.
     choices: the values that it can have; empty: any.
-    free: a run can go on from its checkpoint with another value, because it changes nothing of what is computed.
+    free: a run can go on from its checkpoint with another value: what its steps compute stays the same, up to rounding.
   """
 
   default: object

@@ -26,7 +26,7 @@ def main() -> None:
 
   from cmpe_jax.runtime import processes, start
 
-  start.jax(config.dtype)
+  start.jax(config.dtype, workdir=workdir)
   processes.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
   if MODE.value == 'train':
     from cmpe_jax.runtime import profiler

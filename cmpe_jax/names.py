@@ -1,6 +1,5 @@
 """The names that a configuration can choose from. Imports nothing: flags need them before JAX is loaded."""
 
-# Each gate and the class that computes it, below cmpe_jax.models.gates. Every list of gates follows from this table.
 GATES = {
   'none': '',
   'se': 'squeeze_excite.SqueezeExcite',
@@ -9,6 +8,7 @@ GATES = {
   'pair_2x1': 'pair_view.PairView2x1',
   'folded_3x3': 'folded.FoldedInnerImaging',
 }
+"""Each gate and the class that computes it, below `cmpe_jax.models.gates`; every list of gates follows from here."""
 GATE_FORMS = ('fused', 'reference')
 BACKBONES = ('resnet', 'wide_resnet', 'imagenet_resnet')
 BLOCKS = ('basic', 'bottleneck')

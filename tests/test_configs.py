@@ -18,7 +18,7 @@ FILES = sorted((ROOT / 'configs').glob('*.py'))
 NAMES = [path.stem for path in FILES]
 IMAGES = {'digits': 1433, 'cifar10': 50_000, 'cifar100': 50_000, 'svhn_cropped': 604_388, 'imagenet2012': 1_281_167}
 CLASSES = {'digits': 10, 'cifar10': 10, 'cifar100': 100, 'svhn_cropped': 10, 'imagenet2012': 1000}
-# Test error in percent by network and gate, from the tables of arXiv 1807.08920: CIFAR-10, with mixup, CIFAR-100, with mixup.
+# Test error in percent by network and gate, from arXiv 1807.08920: CIFAR-10, with mixup, CIFAR-100, with mixup.
 PAPER = {
   'resnet110': {
     'none': ('6.37', '-', '-', '23.98'),

@@ -7,21 +7,35 @@ import platform
 
 from cmpe_jax.runtime.machine import processor_lines
 
+LIMIT = 4 * 2**30  # bytes on a disk, of which the longest unused go first
 
-def compile_cache() -> None:
-  """Keeps compiled programs between runs, in JAX_COMPILATION_CACHE_DIR or ~/.cache/cmpe_jax.
 
-  One folder per kind of processor, because a home directory may be shared by machines whose instruction sets differ.
-  A cache that cannot be used is left out: JAX itself only warns about entries that it cannot read or write.
+def compile_cache(workdir: str = '') -> None:
+  """Keeps compiled programs: in JAX_COMPILATION_CACHE_DIR, beside a run in a bucket, or in ~/.cache/cmpe_jax.
+
+  A run in a bucket goes on from another machine, which finds them there; let a lifecycle rule of the bucket remove old
+  ones. On a disk they take `LIMIT` at most, in one folder per kind of processor, because a home directory may be shared
+  by machines whose instruction sets differ. A cache that cannot be used is left out: JAX itself only warns about
+  entries that it cannot read or write.
   """
   import jax
 
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    try:
-      kind = '\n'.join([platform.machine(), *sorted(set(processor_lines('model name', 'flags')))])
-      place = pathlib.Path.home() / '.cache' / 'cmpe_jax' / hashlib.sha256(kind.encode()).hexdigest()[:12]
-      place.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-      return
-    jax.config.update('jax_compilation_cache_dir', str(place))
+    if '://' in workdir:
+      jax.config.update('jax_compilation_cache_dir', f'{workdir.rstrip("/")}/compiled_programs')
+    elif place := _own_folder():
+      jax.config.update('jax_compilation_cache_dir', str(place))
+      jax.config.update('jax_compilation_cache_max_size', LIMIT)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+def _own_folder() -> pathlib.Path | None:
+  """A folder of this machine's kind; None if there can be none."""
+  try:
+    kind = '\n'.join([platform.machine(), *sorted(set(processor_lines('model name', 'flags')))])
+    name = hashlib.sha256(kind.encode()).hexdigest()[:12]
+    place = pathlib.Path.home() / '.cache' / 'cmpe_jax' / 'programs' / name
+    place.mkdir(parents=True, exist_ok=True)
+  except (OSError, RuntimeError):
+    return None
+  return place

@@ -14,8 +14,8 @@ from cmpe_jax.runtime import places
 class Mirror:
   """Sends the files of a local folder that have changed, in the background, now and then.
 
-  A failure that may pass is only told: the next time sends everything that is still missing. One that will not pass (the
-  service refuses) is raised by the next call.
+  A failure that may pass is only told: the next time sends everything that is still missing. One that will not pass
+  (the service refuses) is raised by the next call.
   """
 
   PERIOD = 30.0  # seconds; the service takes one change a second of an object

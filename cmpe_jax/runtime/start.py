@@ -8,12 +8,15 @@ def before_imports() -> None:
   memory.keep()
 
 
-def jax(dtype: str = 'float32', cached: bool = True) -> None:
-  """Sets JAX up for computations of `dtype`; with `cached` compiled programs are kept between runs."""
+def jax(dtype: str = 'float32', cached: bool = True, workdir: str = '') -> None:
+  """Sets JAX up for computations of `dtype`; with `cached` compiled programs are kept between runs.
+
+  `workdir`: of a run, which may be in a bucket.
+  """
   import jax as library
 
   if cached:
-    cache.compile_cache()
+    cache.compile_cache(workdir)
   else:
     library.config.update('jax_enable_compilation_cache', False)
   library.config.update('jax_enable_x64', dtype == 'float64')

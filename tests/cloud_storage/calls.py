@@ -22,14 +22,19 @@ ROUTES = [
   ('GET', f'{OF}/o', 'list_objects', 'storage.objects.list'),
   ('GET', f'(?:/download)?{OF}/o/{OBJECT}', 'get', 'storage.objects.get'),
   ('DELETE', f'{OF}/o/{OBJECT}', 'remove', 'storage.objects.delete'),
-  ('POST', f'{OF}/o/{OBJECT}/(?P<how>rewrite|copy)To/b/(?P<to>[^/]+)/o/(?P<target>[^/]+)', 'copy', 'storage.objects.create'),
+  (
+    'POST',
+    f'{OF}/o/{OBJECT}/(?P<how>rewrite|copy)To/b/(?P<to>[^/]+)/o/(?P<target>[^/]+)',
+    'copy',
+    'storage.objects.create',
+  ),
   ('POST', f'{OF}/o/{OBJECT}/moveTo/o/(?P<target>[^/]+)', 'move', 'storage.objects.move'),
   ('POST', f'{OF}/o/{OBJECT}/compose', 'compose', 'storage.objects.create'),
   ('POST', f'/upload{OF}/o', 'upload', 'storage.objects.create'),
   ('PUT|POST', f'/upload/session/{BUCKET}/{SESSION}', 'piece', 'storage.objects.create'),
   ('DELETE', f'/upload/session/{BUCKET}/{SESSION}', 'cancel', 'storage.objects.create'),
   ('POST', '/batch/storage/v1', 'batch', ''),
-]  # fmt: skip
+]
 
 
 @dataclasses.dataclass
@@ -78,9 +83,11 @@ class Calls:
     if self._faults.denied(bucket, permission):
       resource = 'bucket' if permission.startswith('storage.buckets') else 'object'
       raise Refused(
-        403, 'forbidden', f'The caller does not have {permission} access to the Google Cloud Storage {resource}. '
-        f"Permission '{permission}' denied on resource (or it may not exist)."
-      )  # fmt: skip
+        403,
+        'forbidden',
+        f'The caller does not have {permission} access to the Google Cloud Storage {resource}. '
+        f"Permission '{permission}' denied on resource (or it may not exist).",
+      )
 
   def _list_buckets(self, asked: Asked) -> Answer:
     items = [self._store.bucket(bucket) for bucket in self._store.buckets()]

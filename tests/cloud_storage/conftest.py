@@ -4,6 +4,7 @@ import uuid
 
 import pytest
 from cloud_storage import server as servers
+from cloud_storage.commands import Commands
 
 
 @pytest.fixture(scope='module')
@@ -60,3 +61,10 @@ def values(bucket):
   import tensorstore
 
   return tensorstore.KvStore.open({'driver': 'gcs', 'bucket': bucket, 'path': 'values/'}).result()
+
+
+@pytest.fixture
+def commands(tmp_path):
+  """The package's commands, each test with a service of its own."""
+  with servers.Server('bucket') as server:
+    yield Commands(server, tmp_path)

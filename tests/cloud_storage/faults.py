@@ -24,8 +24,8 @@ class Fault:
   """The next `times` requests that match get this instead of their answer.
 
   `kind`: an HTTP status; 'cut': the connection ends in the middle of the answer's body, or, where something is sent,
-  before anything is done with it; 'lost': the request is carried out, but its answer is lost; 'hang': nothing for `seconds`,
-  then the answer. `after`: so many matching requests pass first.
+  before anything is done with it; 'lost': the request is carried out, but its answer is lost; 'hang': nothing for
+  `seconds`, then the answer. `after`: so many matching requests pass first.
   """
 
   kind: int | str

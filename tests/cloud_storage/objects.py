@@ -104,9 +104,14 @@ class Store:
       return found
 
   def put(
-    self, bucket: str, name: str, data: bytes, query: Mapping[str, str],
-    content_type: str = 'application/octet-stream', metadata: Mapping[str, str] | None = None,
-  ) -> Object:  # fmt: skip
+    self,
+    bucket: str,
+    name: str,
+    data: bytes,
+    query: Mapping[str, str],
+    content_type: str = 'application/octet-stream',
+    metadata: Mapping[str, str] | None = None,
+  ) -> Object:
     """Writes a new generation, if the conditions in the query hold for the one before."""
     if not 1 <= len(name.encode()) <= 1024:
       raise Refused(400, 'invalid', f'The specified object name is not valid: {name!r}')

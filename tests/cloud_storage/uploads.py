@@ -1,4 +1,4 @@
-"""Uploads: in one request, with their description in front, or piece by piece; and requests that are packed into one."""
+"""Uploads: in one request, with their description in front, or piece by piece; and requests packed into one."""
 
 import dataclasses
 import json
@@ -53,7 +53,7 @@ class Uploads:
     return token
 
   def piece(self, token: str, span: str, body: bytes) -> tuple[Object | None, int]:
-    """Takes a piece, 'bytes FIRST-LAST/TOTAL' with * for what is not known: the object once complete, and the size so far."""
+    """Takes a piece, 'bytes FIRST-LAST/TOTAL', * for what is not known: the object if complete, and the size so far."""
     session = self._session(token)
     with self._lock:
       if session.done:

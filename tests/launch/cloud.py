@@ -1,8 +1,8 @@
 """A cloud in a folder, as a stand-in for `gcloud`: it runs what it is told, and fails the way the real one does.
 
-$CLOUD holds `requests` (one JSON file a queued resource), `nodes/NAME/wN` (a home folder a worker, where the commands of
-`ssh` run), `buckets` (gs://B/X is buckets/B/X), `disks` and `plan`: each line of plan/KIND is what befalls one call of
-that kind, from the top; a call without a line meets no misfortune. `calls` is what was called.
+$CLOUD holds `requests` (one JSON file a queued resource), `nodes/NAME/wN` (a home folder a worker, where the commands
+of `ssh` run), `buckets` (gs://B/X is buckets/B/X), `disks` and `plan`: each line of plan/KIND is what befalls one call
+of that kind, from the top; a call without a line meets no misfortune. `calls` is what was called.
 
   plan/describe  network              plan/create   wait N | network | refused      plan/scp   broken
   plan/ssh       broken               plan/follow   drop | preempt | preempt at once plan/ls    network
@@ -25,9 +25,15 @@ NETWORK = (
   'There was a problem refreshing your current auth tokens: connection failed: Temporary failure in name resolution'
 )
 COMMANDS = {
-  'compute tpus queued-resources create', 'compute tpus queued-resources describe', 'compute tpus queued-resources delete',
-  'compute tpus tpu-vm ssh', 'compute tpus tpu-vm scp', 'compute disks describe', 'storage cp', 'storage ls',
-}  # fmt: skip
+  'compute tpus queued-resources create',
+  'compute tpus queued-resources describe',
+  'compute tpus queued-resources delete',
+  'compute tpus tpu-vm ssh',
+  'compute tpus tpu-vm scp',
+  'compute disks describe',
+  'storage cp',
+  'storage ls',
+}
 
 
 def fail(command, message, code=1):

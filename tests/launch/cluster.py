@@ -1,8 +1,9 @@
 """A cluster with JobSet in a folder, as a stand-in for `kubectl`; what goes wrong, goes wrong as with the real one.
 
-$CLUSTER holds `jobset` (the manifest), `lives` (one line a life of the JobSet that is still to come: the exit codes of its
-pods) and `now` (what has become of it). A life lasts as long as its logs are followed; it writes twelve lines a pod. A
-line of `plan` is what befalls one call of `logs`: `creating` (pods that have no logs yet) or `drop` (a lost connection).
+$CLUSTER holds `jobset` (the manifest), `lives` (one line a life of the JobSet that is still to come: the exit codes of
+its pods) and `now` (what has become of it). A life lasts as long as its logs are followed; it writes twelve lines a
+pod. A line of `plan` is what befalls one call of `logs`: `creating` (pods that have no logs yet) or `drop` (a lost
+connection).
 """
 
 import json
@@ -54,7 +55,7 @@ def apply():
 
 
 def after(jobset, now, codes):
-  """What JobSet makes of a life's end: `FailJobSet` for the codes of the pod failure policy, restarts for the others."""
+  """What JobSet makes of a life's end: `FailJobSet` for the codes of the pod failure policy, else a restart."""
   policy = jobset['spec']['replicatedJobs'][0]['template']['spec']['podFailurePolicy']['rules'][0]['onExitCodes']
   now['codes'] = codes
   if not any(codes):

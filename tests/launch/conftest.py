@@ -99,9 +99,13 @@ class Cloud:
     self.add('worker/python3', PYTHON)
     self.checkout = commit(folder / 'checkout')
     self.environment = {
-      'CLOUD': str(folder), 'TMPDIR': str(folder), 'POLL_SECONDS': '0.05', 'CMPE_JAX_LOG_SECONDS': '1',
-      'PATH': f'{folder}/bin:{os.environ["PATH"]}', 'HOME': str(folder),
-    }  # fmt: skip
+      'CLOUD': str(folder),
+      'TMPDIR': str(folder),
+      'POLL_SECONDS': '0.05',
+      'CMPE_JAX_LOG_SECONDS': '1',
+      'PATH': f'{folder}/bin:{os.environ["PATH"]}',
+      'HOME': str(folder),
+    }
 
   def add(self, name, text):
     (self.folder / name).write_text(text)
@@ -130,16 +134,22 @@ class Cloud:
   def run(self, script, *arguments, **environment):
     """Runs a script to its end, as the fixture `launch` does."""
     return subprocess.run(
-      ['bash', f'{self.checkout}/launch/{script}', *arguments], env=os.environ | self.environment | environment,
-      capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+      ['bash', f'{self.checkout}/launch/{script}', *arguments],
+      env=os.environ | self.environment | environment,
+      capture_output=True,
+      text=True,
+      timeout=60,
+    )
 
   def start(self, script, *arguments, **environment):
     """The script as a process that goes on; its output is lines of text."""
     return subprocess.Popen(
-      ['bash', f'{self.checkout}/launch/{script}', *arguments], env=os.environ | self.environment | environment, text=True,
-      stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+      ['bash', f'{self.checkout}/launch/{script}', *arguments],
+      env=os.environ | self.environment | environment,
+      text=True,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+    )
 
 
 @pytest.fixture

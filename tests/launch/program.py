@@ -1,7 +1,7 @@
 """A program in the place of `python -m cmpe_jax.main`: checkpoints in a bucket of `cloud.py`, and the same exit codes.
 
-Each step's value follows from the one before, so that a run with interruptions ends as one without, or differs. Worker 0
-writes; the others wait for it, as the processes of a slice do. A line of plan/program.wN is what befalls one start on
+Each step's value follows from the one before, so that a run with interruptions ends as one without, or differs. Worker
+0 writes; the others wait for it, as the processes of a slice do. A line of plan/program.wN is what befalls one start on
 worker N: `exit CODE` after the next step, or `crash` before it.
 """
 

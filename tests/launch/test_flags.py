@@ -1,4 +1,4 @@
-"""The launch scripts: dry runs to the letter, wrong flags, and their loops against recorded stand-ins for the clouds' commands."""
+"""The launch scripts: their help, and wrong flags."""
 
 import os
 import pathlib

@@ -75,15 +75,22 @@ def test_gke_jobset_on_spot_machines_with_data(launch):
 
 def test_gke_jobset_with_a_bucket_a_queue_an_account_and_an_environment(launch):
   found = jobset(
-    launch, '--data-bucket=gs://data/imagenet', '--queue=tpus', '--service-account=trainer',
-    '--env=A=1,2,B=', "--env=XLA_FLAGS=--a=it's --b=2",
-  )  # fmt: skip
+    launch,
+    '--data-bucket=gs://data/imagenet',
+    '--queue=tpus',
+    '--service-account=trainer',
+    '--env=A=1,2,B=',
+    "--env=XLA_FLAGS=--a=it's --b=2",
+  )
   assert found['metadata']['labels'] == {'kueue.x-k8s.io/queue-name': 'tpus'}
   pod = pod_of(found)
   assert pod['serviceAccountName'] == 'trainer'
   assert {entry['name']: entry['value'] for entry in pod['containers'][0]['env']} == {
-    'A': '1,2', 'B': '', 'XLA_FLAGS': "--a=it's --b=2", 'CMPE_JAX_PLATFORM': 'tpu'
-  }  # fmt: skip
+    'A': '1,2',
+    'B': '',
+    'XLA_FLAGS': "--a=it's --b=2",
+    'CMPE_JAX_PLATFORM': 'tpu',
+  }
   attributes = {'bucketName': 'data', 'mountOptions': 'implicit-dirs,only-dir=imagenet'}
   csi = {'driver': 'gcsfuse.csi.storage.gke.io', 'readOnly': True, 'volumeAttributes': attributes}
   assert pod['volumes'] == [{'name': 'data', 'csi': csi}]

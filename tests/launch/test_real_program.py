@@ -14,9 +14,14 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHORT = (
-  '--config.epochs=0.62', '--config.warmup_epochs=0', '--config.batch_size=64', '--config.checkpoint_every_steps=5',
-  '--config.log_every_steps=1', '--config.steps_per_call=1', '--config.validation=0',
-)  # fmt: skip
+  '--config.epochs=0.62',
+  '--config.warmup_epochs=0',
+  '--config.batch_size=64',
+  '--config.checkpoint_every_steps=5',
+  '--config.log_every_steps=1',
+  '--config.steps_per_call=1',
+  '--config.validation=0',
+)
 CPU = f'JAX_PLATFORMS=cpu CMPE_JAX_PLATFORM=cpu XLA_FLAGS= PYTHONPATH={ROOT}'
 pytestmark = pytest.mark.slow
 
@@ -134,9 +139,11 @@ def test_slurm_check_waits_and_ends_with_its_code(cluster, checkout):
 
 def test_slurm_the_warning_reaches_each_program_once_and_queues_the_job_again(cluster, checkout):
   job = Job(
-    cluster, checkout, '((${SLURM_RESTART_COUNT:-0} == 0)) || exit 0; trap "((++told))" TERM; touch ready.$SLURM_PROCID; '
-    'until ((told)); do sleep 0.1; done; sleep 1; echo "task $SLURM_PROCID was told $told times"; exit 75'
-  )  # fmt: skip
+    cluster,
+    checkout,
+    '((${SLURM_RESTART_COUNT:-0} == 0)) || exit 0; trap "((++told))" TERM; touch ready.$SLURM_PROCID; '
+    'until ((told)); do sleep 0.1; done; sleep 1; echo "task $SLURM_PROCID was told $told times"; exit 75',
+  )
   job.submit('--workdir=w')
   wait_for(lambda: len(list(checkout.glob('ready.*'))) == 2, 30)
   job.call('scancel', '--signal=TERM', '--name=cmpe_jax')  # what --signal=TERM@120 does

@@ -69,7 +69,8 @@ def test_tpu_delete_and_stop_dry_run(launch):
     'gcloud compute tpus queued-resources delete run --zone=us-central1-a --force --quiet\n'
   )
   assert launch('tpu_vm.sh', 'stop', *SLICE, '--dry-run').stdout == (
-    "gcloud compute tpus tpu-vm ssh run --zone=us-central1-a --worker=all '--command=bash cmpe_jax/launch/worker.sh stop'\n"
+    'gcloud compute tpus tpu-vm ssh run --zone=us-central1-a --worker=all '
+    "'--command=bash cmpe_jax/launch/worker.sh stop'\n"
   )
 
 

@@ -36,7 +36,7 @@ def small(**keys):
     ([], 'which benchmark? Usage:'),
     (['stop'], "'stop' is not a benchmark"),
     (['step'], '--config is missing'),
-    (['step', *SMALL, '--gates=none,eca'], "--gates='eca' is not known. Choose one of: 'none', 'se'"),
+    (['step', *SMALL, '--gates=none,cbam'], "--gates='cbam' is not known. Choose one of: 'none', 'se'"),
     (['step', *SMALL, '--rounds=0'], 'rounds'),
     (['step', *SMALL, '--breakdown=3'], 'are of --topology, which is not given'),
     (['step', *SMALL, '--topology=v5e:2x4', '--config.accumulate_steps=2'], 'counts the inside of a loop once'),

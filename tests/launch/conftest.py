@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -163,3 +164,16 @@ def cloud(tmp_path):
         os.kill(int(entry.name), signal.SIGKILL)
     except OSError:
       continue
+
+
+@pytest.fixture
+def wait_for():
+  """`wait_for(condition, seconds=20)` returns when `condition()` is true."""
+
+  def wait(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+      assert time.monotonic() < end
+      time.sleep(0.05)
+
+  return wait

@@ -1,7 +1,6 @@
 """`tpu_vm.sh train` through preemptions, lost connections and failures, on a cloud in a folder (`cloud.py`)."""
 
 import hashlib
-import time
 
 import pytest
 
@@ -24,13 +23,6 @@ def last_line(done):
   return done.stdout.splitlines()[-1]
 
 
-def wait_for(condition, seconds=20):
-  end = time.monotonic() + seconds
-  while not condition():
-    assert time.monotonic() < end
-    time.sleep(0.05)
-
-
 def test_preemptions_a_lost_connection_and_a_silent_gcloud_end_as_a_run_without(cloud):
   cloud.plan('create', 'wait 2')
   cloud.plan('follow', 'preempt', 'drop', 'preempt')
@@ -50,7 +42,7 @@ def test_preemptions_a_lost_connection_and_a_silent_gcloud_end_as_a_run_without(
   assert all('goes on from step' in log for log in ended)
 
 
-def test_the_same_command_twice_the_second_follows(cloud):
+def test_the_same_command_twice_the_second_follows(cloud, wait_for):
   first = cloud.start('tpu_vm.sh', *TRAIN, '--keep', STEPS='24')
   wait_for(lambda: len(cloud.checkpoints()) > 1)
   second = cloud.run('tpu_vm.sh', *TRAIN, '--keep')
@@ -72,7 +64,7 @@ def test_two_at_the_same_moment_start_one_program(cloud):
   assert [log.count('starts') for log in cloud.logs().values()] == [1, 1]
 
 
-def test_a_killed_launcher_is_taken_up_by_the_same_command(cloud):
+def test_a_killed_launcher_is_taken_up_by_the_same_command(cloud, wait_for):
   first = cloud.start('tpu_vm.sh', *TRAIN, STEPS='24')
   wait_for(lambda: len(cloud.checkpoints()) > 1)
   first.kill()
@@ -83,7 +75,7 @@ def test_a_killed_launcher_is_taken_up_by_the_same_command(cloud):
   assert (cloud.checkpoints()[24], last_line(second)) == (undisturbed(24), DELETED)
 
 
-def test_workers_that_do_not_answer_keep_their_program(cloud):
+def test_workers_that_do_not_answer_keep_their_program(cloud, wait_for):
   cloud.plan('ssh', '', '', '', 'broken', 'broken')  # the questions after a lost connection
   cloud.plan('follow', 'drop')
   done = cloud.run('tpu_vm.sh', *TRAIN, '--keep', STEPS='12')
@@ -172,7 +164,7 @@ def test_a_refused_request_ends_it_and_a_lost_one_does_not(cloud):
   assert last_line(done) == DELETED
 
 
-def test_stop_and_delete_from_another_terminal_end_it(cloud):
+def test_stop_and_delete_from_another_terminal_end_it(cloud, wait_for):
   train = cloud.start('tpu_vm.sh', *TRAIN, STEPS='100')
   wait_for(lambda: len(cloud.checkpoints()) > 1)
   assert cloud.run('tpu_vm.sh', 'stop', *SLICE).returncode == 0
@@ -191,7 +183,7 @@ def test_stop_and_delete_from_another_terminal_end_it(cloud):
   assert output.splitlines()[-1] == DELETED
 
 
-def test_another_command_on_the_slice_is_left_alone(cloud):
+def test_another_command_on_the_slice_is_left_alone(cloud, wait_for):
   train = cloud.start('tpu_vm.sh', *TRAIN, STEPS='24')
   wait_for(lambda: len(cloud.checkpoints()) > 1)
   other = cloud.run('tpu_vm.sh', *TRAIN, '--', '--config.epochs=1')
@@ -209,7 +201,7 @@ def test_a_slice_that_cannot_be_deleted_is_said_to_cost_money(cloud):
   assert cloud.calls('queued-resources delete') == 3
 
 
-def test_a_users_day_with_v5e(cloud):
+def test_a_users_day_with_v5e(cloud, wait_for):
   kind = '--type=v5litepod-16'
   refused = cloud.run('tpu_vm.sh', 'create', *SLICE, '--type=v5e-16')
   assert refused.returncode == 2

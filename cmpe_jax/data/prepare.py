@@ -28,7 +28,8 @@ def main() -> None:
   from cmpe_jax.data.preparation import install
 
   if DATASET.value not in DATASETS:
-    raise UserError(f'--dataset={DATASET.value} cannot be prepared: give one of {", ".join(DATASETS)}.')
+    given = '--dataset is missing' if DATASET.value is None else f'--dataset={DATASET.value} cannot be prepared'
+    raise UserError(f'{given}: give one of {", ".join(DATASETS)}.')
   request = install.Request(
     folder=pathlib.Path(ARCHIVES.value).expanduser() if ARCHIVES.value else None,
     adopt=pathlib.Path(ADOPT.value).expanduser() if ADOPT.value else None,

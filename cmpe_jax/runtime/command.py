@@ -88,6 +88,8 @@ def parse(argv: list[str]) -> None:
       value = flags.FLAGS[name].value
       if config_flags.is_config_flag(flags.FLAGS[name]) and value is not None:
         value.keys()  # a file that could not be read complains only now
+  except UserError:
+    raise
   except flags.Error as error:
     raise UserError(str(error)) from error
   except (AttributeError, KeyError) as error:

@@ -4,7 +4,9 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+from harness import ROOT
 
+from cmpe_jax import config as configuration
 from cmpe_jax.errors import Interrupted, UserError
 from cmpe_jax.runtime import command
 
@@ -57,3 +59,17 @@ def test_wrong_flags_answer_without_importing_jax():
   )
   done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=60)
   assert done.returncode == 20, done.stderr
+
+
+@pytest.mark.parametrize('name', ['digits', 'configs/digits.py'])
+def test_a_configuration_has_a_name_and_a_path(name, tmp_path, monkeypatch):
+  """Also where no configs/ is at hand; a file that is there comes first."""
+  monkeypatch.chdir(tmp_path)
+  assert configuration.find(name).samefile(ROOT / 'configs' / 'digits.py')
+  assert configuration.load(name).model.depth == 20
+  if name != 'digits':
+    (tmp_path / 'configs').mkdir()
+    (tmp_path / name).write_text('')
+    assert configuration.find(name).resolve() == tmp_path / name
+  with pytest.raises(UserError, match="there is no configuration 'configs/nothing.py': .* one of base, .*digits"):
+    configuration.find('configs/nothing.py')

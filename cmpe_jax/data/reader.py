@@ -5,6 +5,10 @@ seed. Grain reads elements ahead, in threads or in processes, and returns them i
 """
 
 import dataclasses
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -88,8 +92,26 @@ def ahead(elements: Sequence[Any], read: Callable[[Any], Batch], threads: int, p
   options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
   batches = grain.MapDataset.source(elements).map(read).to_iter_dataset(options)
   if processes:
-    batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=processes))
+    batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=processes), _begin_worker)
   return iter(batches)
+
+
+def _begin_worker(worker: int, workers: int) -> None:
+  """Ctrl-C and SIGTERM to the whole group are the training process's affair, which saves and then ends its workers.
+
+  A worker whose training process was killed ends too.
+  """
+  del worker, workers
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+  parent = os.getppid()
+
+  def watch() -> None:
+    while os.getppid() == parent:
+      time.sleep(1.0)
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
 
 
 def _expand(batch: Batch) -> Batch:

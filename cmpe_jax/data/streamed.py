@@ -2,7 +2,7 @@
 
 import collections
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ from absl import flags
 
 from cmpe_jax.data import image, order, reader
 from cmpe_jax.data.source import Batch, Call, Examples, Materialize
+from cmpe_jax.errors import Interrupted
 from cmpe_jax.runtime import mesh as meshes
 
 AHEAD = 2  # batches that are on the device, or on the way, before they are asked for
@@ -83,7 +84,7 @@ class Streamed:
     sharding = meshes.batch_sharding(self._mesh, leading)
     sent: collections.deque[Batch] = collections.deque()
     try:
-      for batch in batches:
+      for batch in _alive(batches):
         if self._processes:  # free the workers' shared memory at once: JAX may keep a CPU array where it is
           batch = {key: np.array(part) for key, part in batch.items()}
         sent.append({key: put(part, own.rows, sharding, own.batch_size, leading) for key, part in batch.items()})
@@ -95,6 +96,19 @@ class Streamed:
       if batches in self._running:
         self._running.remove(batches)
         batches.close()
+
+
+def _alive(batches: Iterator[Any]) -> Iterator[Any]:
+  """The batches, or `Interrupted` where a reading process was killed, as the kernel does when memory is short."""
+  try:
+    yield from batches
+  except RuntimeError as error:
+    if 'terminated unexpectedly' not in str(error):
+      raise
+    raise Interrupted(
+      'a process that reads images was killed, as happens when memory is short: the same command goes on from the last '
+      'checkpoint; lower input_processes if it happens again.'
+    ) from error
 
 
 def own_rows(sharding: jax.sharding.Sharding, batch_size: int) -> np.ndarray:

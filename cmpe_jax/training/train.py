@@ -8,8 +8,8 @@ import ml_collections
 
 from cmpe_jax import config as configuration
 from cmpe_jax.data.source import Source
+from cmpe_jax.runtime import lock, processes
 from cmpe_jax.runtime import mesh as meshes
-from cmpe_jax.runtime import processes
 from cmpe_jax.runtime.profiler import Profiler
 from cmpe_jax.runtime.signals import Stop
 from cmpe_jax.training import run as runs
@@ -48,6 +48,7 @@ def train(
   began, console = time.perf_counter(), console or Console()
   with Stop() as stop, contextlib.ExitStack() as opened:
     run, source, evaluator = processes.together('configuration and data', lambda: _open(config, opened))
+    processes.together('workdir', lambda: _hold(workdir, opened))
     checkpoints = Checkpoints(workdir, config.keep_checkpoints, scored=config.validation > 0)
     opened.callback(checkpoints.close)
     _agree(run, source, workdir)
@@ -74,6 +75,12 @@ def _open(config: ml_collections.ConfigDict, opened: contextlib.ExitStack) -> tu
   run = runs.of_size(run, source.num_examples)
   evaluator = opened.enter_context(contextlib.closing(Evaluator(run, 'validation' if config.validation else 'test')))
   return run, source, evaluator
+
+
+def _hold(workdir: str, opened: contextlib.ExitStack) -> None:
+  """The first process keeps other runs out of the workdir."""
+  if jax.process_index() == 0:
+    opened.enter_context(lock.hold(workdir))
 
 
 def _agree(run: Run, source: Source, workdir: str) -> None:

@@ -1,12 +1,10 @@
 """Sizes of networks: closed forms, counts that others publish, and the paper's own figures."""
 
+import functools
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
+from harness import ROOT, run_module
 
 from cmpe_jax import config as configuration
 from cmpe_jax import names
@@ -14,7 +12,6 @@ from cmpe_jax.tools.shared import sizes
 from cmpe_jax.tools.summary import command as summary
 from cmpe_jax.tools.summary import paper
 
-ROOT = pathlib.Path(__file__).parents[3]
 COUNTS = json.loads((ROOT / 'tests' / 'golden' / 'blocks' / 'param_counts.json').read_text())['nets']
 GATES = {'plain': 'none', '1x1': 'pair_1x1', '2x1': 'pair_2x1', '3x3': 'folded_3x3'}
 
@@ -133,15 +130,7 @@ def test_all_gates_side_by_side_with_the_papers_figures():
   assert '1807.08920' in text
 
 
-def run(*arguments):
-  return subprocess.run(
-    [sys.executable, '-m', 'cmpe_jax.tools.summary', *arguments],
-    cwd=ROOT,
-    env=os.environ | {'XLA_FLAGS': ''},
-    capture_output=True,
-    text=True,
-    timeout=200,
-  )
+run = functools.partial(run_module, 'cmpe_jax.tools.summary')
 
 
 def test_the_command_and_a_gate_that_the_network_cannot_have(tmp_path):

@@ -9,25 +9,24 @@ from cmpe_jax import names
 from cmpe_jax.runtime import command
 
 command.config_flag()
-WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is written; default: runs/<config name>.')
+flags.DEFINE_string('workdir', None, 'Where everything is written; default: runs/<config name>.')
 MODE = flags.DEFINE_enum('mode', 'train', ['train', 'eval'], 'Train (or go on), or evaluate on the test split.')
 CHECKPOINT = flags.DEFINE_enum('checkpoint', 'best', list(names.CHECKPOINTS), 'Which checkpoint --mode=eval takes.')
-COORDINATOR = flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0, if several processes train.')
-PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many; TPU slices and Slurm steps need none of the three.')
-PROCESS = flags.DEFINE_integer('process_id', None, 'Which one this is, from 0.')
+command.processes_flags()
 PROFILE = flags.DEFINE_string('profile', None, 'FIRST:LAST, steps to trace into WORKDIR/profile.')
 
 
 def main() -> None:
   """Flags to calls. Imports late, so that a wrong flag is an instant answer."""
   config = command.given_config('configs/digits.py')
-  workdir = WORKDIR.value or f'runs/{command.config_name()}'
+  workdir = command.given_workdir()
   configuration.check(config)
 
   from cmpe_jax.runtime import processes, start
 
   start.jax(config.dtype, workdir=workdir)
-  processes.start(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+  processes.start(*command.given_processes())
+  start.check_platform()
   if MODE.value == 'train':
     from cmpe_jax.runtime import profiler
     from cmpe_jax.training.train import train

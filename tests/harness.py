@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -47,3 +48,22 @@ def newest_arrays(workdir):
   arrays = checkpoints.arrays(step)
   checkpoints.close()
   return step, arrays
+
+
+def free_address():
+  """'localhost:PORT' of a port that nobody uses."""
+  with socket.socket() as found:
+    found.bind(('localhost', 0))
+    return f'localhost:{found.getsockname()[1]}'
+
+
+def begin(arguments, devices=1, **environment):
+  """`python ARGUMENTS`, one of several processes with so many CPU devices each; stderr is part of stdout."""
+  environment = (
+    os.environ
+    | environment
+    | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}', 'PYTHONUNBUFFERED': '1'}
+  )
+  return subprocess.Popen(
+    [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+  )

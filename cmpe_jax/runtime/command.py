@@ -13,12 +13,11 @@ from ml_collections.config_flags import config_flags
 from cmpe_jax import keys
 from cmpe_jax.config import find
 from cmpe_jax.errors import Interrupted, UserError
-from cmpe_jax.runtime import start
+from cmpe_jax.runtime import peers, start
 
 DONE, OTHER, WRONG, RESUMABLE = 0, 1, 2, 75
 MEMORY = "Lower batch_size, set remat=True, raise accumulate_steps, use dtype='bfloat16', or more devices."
 AGAIN = 'The same command goes on from the last checkpoint.'
-PROCESSES = 'cmpe_jax.runtime.processes'  # imported by commands of which several processes can run
 
 
 def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
@@ -26,22 +25,23 @@ def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
 
   A command's module imports nothing heavy: `body` does, so that a wrong flag is an instant answer, and so that what has
   to precede NumPy's and JAX's threads does. Memory that does not suffice is a wrong input too: the same command would
-  fail again.
+  fail again. A body that judges by itself returns an exit code, an `int`.
   """
   start.before_imports()
   code = OTHER
   try:
     code = _run(body, list(sys.argv if argv is None else argv))
   finally:
-    if code and PROCESSES in sys.modules:
-      sys.modules[PROCESSES].ends_with(code)
+    if code:
+      peers.ends_with(code)
   return code
 
 
 def _run(body: Callable[[], object], argv: list[str]) -> int:
   try:
     parse(argv)
-    body()
+    ended = body()
+    return ended if isinstance(ended, int) else DONE
   except UserError as error:
     return _end(WRONG, f'error: {error}')
   except Interrupted as error:
@@ -52,12 +52,11 @@ def _run(body: Callable[[], object], argv: list[str]) -> int:
     first = (str(error) or type(error).__name__).splitlines()[0]
     if 'RESOURCE_EXHAUSTED' in str(error):
       return _end(WRONG, f'error: the device is out of memory ({first}). {MEMORY}')
-    if type(error).__name__ == 'JaxRuntimeError' and _is_one_of_several():
+    if type(error).__name__ == 'JaxRuntimeError' and _is_one_of_several() and peers.is_lost(str(error)):
       return _end(RESUMABLE, f'a computation over all processes failed, as when one of them ends ({first}). {AGAIN}')
     return _of_storage(error)
   except Exception as error:
     return _of_storage(error)
-  return DONE
 
 
 def _of_storage(error: Exception) -> int:
@@ -132,6 +131,13 @@ def config_flag(name: str = 'config') -> flags.FlagHolder:
   return config_flags.DEFINE_config_file(name, None, 'The configuration, and --config.KEY=VALUE to override a key.')
 
 
+def processes_flags() -> None:
+  """Defines the three flags that say of which processes this one is."""
+  flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0, if several processes train.')
+  flags.DEFINE_integer('num_processes', None, 'How many; TPU slices and Slurm steps need none of the three.')
+  flags.DEFINE_integer('process_id', None, 'Which one this is, from 0.')
+
+
 def given_config(example: str, name: str = 'config') -> ml_collections.ConfigDict:
   """What --config gave. Raises `UserError`, naming the file `example`, if it was left out."""
   config = flags.FLAGS[name].value
@@ -143,3 +149,13 @@ def given_config(example: str, name: str = 'config') -> ml_collections.ConfigDic
 def config_name(name: str = 'config') -> str:
   """'configs/digits.py' gives 'digits'."""
   return pathlib.Path(config_flags.get_config_filename(flags.FLAGS[name]).split(':')[0]).stem
+
+
+def given_processes() -> tuple[str | None, int | None, int | None]:
+  """What `processes_flags` gave, as `processes.start` takes it."""
+  return flags.FLAGS.coordinator_address, flags.FLAGS.num_processes, flags.FLAGS.process_id
+
+
+def given_workdir() -> str:
+  """What --workdir gave, or runs/NAME for configs/NAME.py."""
+  return flags.FLAGS.workdir or f'runs/{config_name()}'

@@ -4,30 +4,27 @@ Every wait has a name and a time limit. A process that dies takes the others dow
 exit code 75: the same command on all of them goes on from the last checkpoint.
 """
 
-import ctypes
 import glob
 import importlib.util
 import itertools
 import json
 import os
 import secrets
-import signal
+import socket
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 
 from cmpe_jax.errors import Interrupted, UserError
-from cmpe_jax.runtime import places
+from cmpe_jax.runtime import peers, places
 
 T = TypeVar('T')
 HEARTBEAT = 20  # seconds without a sign of life after which a process counts as dead
 PATIENCE = 300  # seconds that a process waits for the others at a barrier
-LOST = (
-  b'lost contact with another process: it has died, or its machine has. This one ends too (exit code 75); '
-  b'the same command goes on from the last checkpoint.\n'
-)
-_code: int | None = None
+SLICE = ('TPU_WORKER_HOSTNAMES', 'TPU_PROCESS_ADDRESSES', 'MEGASCALE_COORDINATOR_ADDRESS')  # name a slice's machines
+METADATA = os.environ.get('GCE_METADATA_IP', 'metadata.google.internal')  # tells a machine of Google Cloud who it is
 _turn = itertools.count()  # every process passes the same barriers in the same order
 
 
@@ -55,9 +52,8 @@ def start(address: str | None, processes: int | None, process: int | None, patie
   if not missing:
     _check(str(address), int(processes or 0), int(process or 0))
     given['cluster_detection_method'] = 'deactivate'
-  _end_when_alone()
+  peers.end_when_alone(client)  # now: JAX aborts a process, too, to whose start the others do not come
   jax.config.update('jax_enable_preemption_service', False)  # it cannot be told of SIGINT; `Stop` takes its place
-  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   try:
     jax.distributed.initialize(
       **given,
@@ -68,6 +64,38 @@ def start(address: str | None, processes: int | None, process: int | None, patie
   except RuntimeError as error:
     text = str(error).splitlines()[0]
     raise Interrupted(f'not all processes came to the start within {patience} s ({text}).') from error
+  except (ValueError, OSError) as error:
+    _go_alone(error, explicit=not missing)
+    return
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+
+
+def _go_alone(error: ValueError | OSError, explicit: bool) -> None:
+  """TPU chips without a cluster around them, as in a workstation or a notebook: one process, and a line that says so.
+
+  Raises:
+    Interrupted: a machine of Google Cloud could not be asked; alone it must not train if it is one of several.
+    ValueError, OSError: `error`, where the environment does name other machines.
+  """
+  if explicit or _in_slurm_step() or any(os.environ.get(name) for name in SLICE):
+    raise error
+  text = str(error).splitlines()[0][:200]
+  if isinstance(error, OSError) and _resolves(METADATA.split(':')[0]):
+    raise Interrupted(f'{METADATA} did not answer which TPU slice this machine is part of ({text}).') from error
+  peers.leave_aborts()
+  print(
+    f'one process: this machine has TPU chips, but no cluster that JAX knows ({text}). If it is one of several, give '
+    '--coordinator_address, --num_processes and --process_id.',
+    file=sys.stderr,
+    flush=True,
+  )
+
+
+def _resolves(host: str) -> bool:
+  try:
+    return bool(socket.getaddrinfo(host, 80))
+  except OSError:
+    return False
 
 
 def _check(address: str, processes: int, process: int) -> None:
@@ -80,31 +108,14 @@ def _check(address: str, processes: int, process: int) -> None:
 
 def _is_in_cluster() -> bool:
   """Whether JAX can find the other processes itself: a Slurm step of several tasks, or a machine with TPU chips."""
-  if 'SLURM_STEP_NODELIST' in os.environ and int(os.environ.get('SLURM_NTASKS', '1')) > 1:
+  if _in_slurm_step():
     return True
   has_chips = glob.glob('/dev/accel[0-9]*') or glob.glob('/dev/vfio/[0-9]*')
   return bool(has_chips and importlib.util.find_spec('libtpu'))
 
 
-def _end_when_alone() -> None:
-  """JAX aborts a process whose peers are gone. Turns that abort into a sentence and exit code 75.
-
-  A process that ends by itself keeps its own code (`ends_with`): JAX aborts it too, when the others do not follow.
-  """
-
-  def ended(number: int) -> None:
-    if _code is None:
-      os.write(2, LOST)
-    os._exit(75 if _code is None else _code)
-
-  _end_when_alone.handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(ended)  # type: ignore[attr-defined]  # kept alive
-  ctypes.CDLL(None).signal(signal.SIGABRT, _end_when_alone.handler)  # type: ignore[attr-defined]
-
-
-def ends_with(code: int) -> None:
-  """Says that this process is about to end with an exit code of its own."""
-  global _code
-  _code = code
+def _in_slurm_step() -> bool:
+  return 'SLURM_STEP_NODELIST' in os.environ and int(os.environ.get('SLURM_NTASKS', '1')) > 1
 
 
 def client() -> Any:
@@ -167,9 +178,9 @@ def check_same(facts: dict[str, Any]) -> None:
         )
 
 
-def workdir_mark(workdir: str) -> str:
+def workdir_mark(workdir: str, name: str = '.started') -> str:
   """A random mark that process 0 writes into the workdir, as this process reads it: equal if all see one place."""
-  path = places.place(workdir) / '.started'
+  path = places.place(workdir) / name
   if jax.process_index() == 0:
     path.write_text(secrets.token_hex(8))
   barrier('workdir')

@@ -1,6 +1,21 @@
 """The start of a command, in the order that its libraries need; nothing else sets up memory, caches or types."""
 
+import os
+
+from cmpe_jax.errors import UserError, check_choice
 from cmpe_jax.runtime import cache, memory
+
+PLATFORM = 'CMPE_JAX_PLATFORM'  # set by the launchers: what a run shall be computed on
+WHAT_TO_DO = {
+  'gpu': (
+    'look at nvidia-smi and /dev/nvidia*, install a driver for CUDA 13 (580 or later), or use '
+    'requirements-gpu-cuda12.txt with an older one'
+  ),
+  'tpu': (
+    'look for /dev/accel* or /dev/vfio/*, install requirements-tpu.txt, and end other programs that hold the chips'
+  ),
+  'cpu': 'set JAX_PLATFORMS=cpu',
+}
 
 
 def before_imports() -> None:
@@ -20,3 +35,28 @@ def jax(dtype: str = 'float32', cached: bool = True, workdir: str = '') -> None:
   else:
     library.config.update('jax_enable_compilation_cache', False)
   library.config.update('jax_enable_x64', dtype == 'float64')
+
+
+def check_platform() -> None:
+  """Holds JAX's platform against CMPE_JAX_PLATFORM, if that is set: else a run would train on the CPU unseen.
+
+  It makes JAX look for devices, so it must come after `processes.start`.
+
+  Raises:
+    UserError: another one, none, or a value that is not a platform.
+  """
+  import jax as library
+
+  wanted = os.environ.get(PLATFORM)
+  if not wanted:
+    return
+  check_choice(PLATFORM, wanted, tuple(WHAT_TO_DO))
+  try:
+    found, why = repr(library.default_backend()), ''
+  except RuntimeError as error:
+    found, why = 'none', f' ({str(error).splitlines()[0]})'
+  if found != repr(wanted):
+    raise UserError(
+      f'{PLATFORM}={wanted}, but JAX found only the platform {found}{why}: {WHAT_TO_DO[wanted]}; unset {PLATFORM} to '
+      'train on it anyway.'
+    )

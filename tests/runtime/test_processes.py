@@ -4,13 +4,11 @@ import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+from harness import begin, free_address
 
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import processes
@@ -77,19 +75,6 @@ def get_config():
                  'checkpoint_every_steps': 5, 'mixup_alpha': 1.0, 'dtype': 'float64', 'learning_rate': 0.05})
   return config
 """
-
-
-def free_address():
-  with socket.socket() as found:
-    found.bind(('localhost', 0))
-    return f'localhost:{found.getsockname()[1]}'
-
-
-def begin(arguments, devices=1):
-  environment = os.environ | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}', 'PYTHONUNBUFFERED': '1'}
-  return subprocess.Popen(
-    [sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-  )
 
 
 def test_processes_share_errors_and_facts_and_a_barrier_names_who_is_missing():

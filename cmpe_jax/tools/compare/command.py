@@ -167,6 +167,7 @@ def main() -> None:
   check(config)
   for variant in variants:
     variant.check(config)
+  start.check_platform()
   place = flags.FLAGS.workdir or f'runs/compare_{command.config_name()}'
   if '://' in place:
     raise UserError(

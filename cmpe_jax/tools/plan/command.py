@@ -123,13 +123,11 @@ class Plan:
       ) from error
     seconds = time.perf_counter() - began
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-    floor = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    floor += memory.temp_size_in_bytes
     return StepCost(
       images=images,
       arguments=memory.argument_size_in_bytes,
       temporary=memory.temp_size_in_bytes,
-      peak=max(memory.peak_memory_in_bytes, floor),  # the CPU's compiler leaves the temporary ones out
+      peak=hlo.peak(memory),
       flops=cost['flops'],
       accessed=cost['bytes accessed'],
       collectives=hlo.collectives(compiled.as_text()),

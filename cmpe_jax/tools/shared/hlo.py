@@ -1,7 +1,8 @@
-"""What a compiled program sends between devices, read from its text."""
+"""What a compiled program sends between devices, read from its text, and the memory that it needs."""
 
 import collections
 import re
+from typing import Any
 
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
 BITS = {'pred': 8, 's4': 4, 'u4': 4, 's8': 8, 'u8': 8, 's16': 16, 'u16': 16, 'f16': 16, 'bf16': 16}
@@ -34,3 +35,10 @@ def collectives(text: str) -> dict[str, tuple[int, int]]:
     if match:
       found[match['name']].append(size(match['shape']))
   return {name: (len(sizes), sum(sizes)) for name, sizes in sorted(found.items())}
+
+
+def peak(memory: Any) -> int:
+  """Bytes at the worst moment of a program, arguments and results included, from its `memory_analysis()`."""
+  floor = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+  floor += memory.temp_size_in_bytes
+  return max(memory.peak_memory_in_bytes, floor)  # the CPU's compiler leaves the temporary ones out

@@ -3,6 +3,8 @@
 # Each makes .venv if it is missing and installs what it needs when its requirements file has changed.
 PYTHON ?= python3
 WORKDIR ?= runs/digits
+# A file of versions for pip: tests/oldest.txt has the oldest that are supported. Without it the newest are installed.
+CONSTRAINTS ?=
 # Processes of `make test`, and what else pytest is told (such as PYTEST_ARGS='-m slow').
 WORKERS ?= auto
 PYTEST_ARGS ?=
@@ -33,27 +35,31 @@ docs: .venv/installed-docs
 clean:
 	rm -rf .venv site .pytest_cache .ruff_cache .mypy_cache
 
-.venv/installed: requirements.txt .venv/pyvenv.cfg
-.venv/installed-test: requirements-test.txt requirements-prepare.txt requirements.txt .venv/pyvenv.cfg
+.venv/installed: requirements.txt .venv/pyvenv.cfg $(CONSTRAINTS)
+.venv/installed-test: requirements-test.txt requirements-prepare.txt requirements.txt .venv/pyvenv.cfg $(CONSTRAINTS)
 
 .venv/installed-docs: requirements-docs.txt .venv/pyvenv.cfg
 
 .venv/installed .venv/installed-test .venv/installed-docs:
 	@echo 'installing $< into .venv (once, some minutes) ...'
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $< $(CONSTRAINTS:%=-c %)
 	@touch $@
 
-# A .venv that another Python made than the one that PYTHON= names is made anew.
+# A .venv is made anew if another Python made it than the one that PYTHON= names, or it had other CONSTRAINTS.
 WHOSE = import sys; print(sys.version, sys.base_prefix)
 ifneq ($(origin PYTHON),file)
 ifneq ($(shell $(PYTHON) -c '$(WHOSE)' 2>&1),$(shell .venv/bin/python -c '$(WHOSE)' 2>&1))
-.venv/pyvenv.cfg: another-python
+.venv/pyvenv.cfg: another-venv
 endif
 endif
-.PHONY: another-python
+ifneq ($(CONSTRAINTS),$(shell cat .venv/constraints 2>/dev/null))
+.venv/pyvenv.cfg: another-venv
+endif
+.PHONY: another-venv
 
 .venv/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo '$(PYTHON) is missing or older than Python 3.11: name another, as in: make train PYTHON=python3.12' >&2; exit 1; }
 	@rm -rf .venv; $(PYTHON) -m venv .venv || \
 	  { rm -rf .venv; echo 'no virtual environment could be made (on Debian and Ubuntu: apt install python3-venv)' >&2; exit 1; }
+	@echo '$(CONSTRAINTS)' > .venv/constraints

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 
+import oldest
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -27,6 +28,15 @@ def test_extras_are_the_requirements_files():
     own, others = required(f'requirements-{name}.txt')
     more = {f'cmpe_jax[{other[len("requirements-") : -len(".txt")]}]' for other in others - {'requirements.txt'}}
     assert set(listed) == own | more, name
+
+
+def test_the_oldest_versions_are_the_lower_bounds():
+  assert (ROOT / 'tests' / 'oldest.txt').read_text() == oldest.page(), 'run: python tests/oldest.py'
+
+
+def test_a_lower_bound_leaves_out_what_a_constraint_cannot_have():
+  lines = ('etils[epath]>=1.15.0', 'opencv>=5.0,<6; platform_system == "Linux"', 'array_record>=0.8.6,<0.9')
+  assert [oldest.lower_bound(line) for line in lines] == ['etils==1.15.0', 'opencv==5.0', 'array_record==0.8.6']
 
 
 def test_every_package_is_listed():

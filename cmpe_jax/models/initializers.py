@@ -37,7 +37,7 @@ class Initializer:
   rule: Callable[[Array], Array]
   is_constant: bool = False
 
-  def __call__(self, key: jax.Array | None, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Any:
+  def __call__(self, key: jax.Array | None, shape: Sequence[int], dtype: jax.typing.DTypeLike = jnp.float32) -> Any:
     """The initial value; while `init` asks for shapes, a `Declared` of that shape."""
     if _declaring.get():
       return Declared(jnp.zeros(shape, dtype), self)

@@ -75,7 +75,7 @@ class Conv(nn.Module):
   features: int
   kernel_size: int = 3
   strides: int = 1
-  dtype: jnp.dtype = jnp.float32
+  dtype: jax.typing.DTypeLike = jnp.float32
   descriptors: Descriptors | None = None
 
   @nn.compact

@@ -19,7 +19,7 @@ class MapConv(nn.Module):
 
   filters: int
   kernel_shape: tuple[int, int]
-  dtype: jnp.dtype = jnp.float32
+  dtype: jax.typing.DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self) -> Array:

@@ -71,7 +71,7 @@ class BatchNorm(nn.Module):
   """
 
   train: bool
-  dtype: jnp.dtype = jnp.float32
+  dtype: jax.typing.DTypeLike = jnp.float32
   group_size: int = 0
   affine: bool = True
   centered: bool = False

@@ -44,14 +44,13 @@ def make_block(kind, gate, form, dtype, shortcut, group_size=0, train=True):
   )
 
 
-def run(kind, gate, form, dtype, shortcut, group_size=0, batch=8, seed=7):
-  """Loss, output, new statistics and gradients of a block fed as a net would, jitted."""
-  channels = 32 * blocks.expansion(kind[0]) if shortcut == 'identity' else 16
-  rng = np.random.default_rng(seed)
-  x = jnp.asarray(rng.normal(0.3, 1, (batch, 7, 6, channels)).astype(np.float32), dtype)
+def run_each(seeds, kind, gate, form, dtype, shortcut, group_size=0, batch=8):
+  """Loss, output, new statistics and gradients of a block fed as a net would, for images of each seed; jitted once."""
+  shape = (batch, 7, 6, 32 * blocks.expansion(kind[0]) if shortcut == 'identity' else 16)
+  images = [np.random.default_rng(seed).normal(0.3, 1, shape).astype(np.float32) for seed in seeds]
   carries = form == 'fused' and kind[1] and shortcut == 'identity'
   block = make_block(kind, gate, form, dtype, shortcut, group_size)
-  shapes = jax.eval_shape(lambda k, x: block.init(k, x), jax.random.key(0), x)
+  shapes = jax.eval_shape(lambda k, x: block.init(k, x), jax.random.key(0), jnp.asarray(images[0], dtype))
   params = jax.tree.map(lambda a: a.astype(dtype), random_tree(shapes['params'], 1))
   stats = jax.tree.map(lambda a: jnp.abs(a).astype(dtype), random_tree(shapes['batch_stats'], 2))
 
@@ -63,7 +62,13 @@ def run(kind, gate, form, dtype, shortcut, group_size=0, batch=8, seed=7):
 
   infer = make_block(kind, gate, form, dtype, shortcut, train=False)
   compute = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-  return jax.jit(lambda p, x: (compute(p, x), infer.apply({'params': p, 'batch_stats': stats}, x)[0]))(params, x)
+  program = jax.jit(lambda p, x: (compute(p, x), infer.apply({'params': p, 'batch_stats': stats}, x)[0]))
+  return [jax.device_get(program(params, jnp.asarray(x, dtype))) for x in images]
+
+
+def run(*arguments, **more):
+  """`run_each` for one seed."""
+  return run_each([7], *arguments, **more)[0]
 
 
 def combinations():
@@ -110,19 +115,21 @@ def test_fused_is_the_same_on_eight_devices():
   ('kind', 'gate'), [(('basic', True), 'se'), (('bottleneck', True), 'pair_1x1'), (('bottleneck', False), 'folded_3x3')]
 )
 def test_float32_rounding_of_the_fused_form_is_no_worse(kind, gate):
-  """Distance from float64 at most 1.5 times the reference's: geometric mean over output, statistics, gradients."""
-  ratios = []
-  for seed in range(3):
-    with jax.enable_x64(True):
-      truth = jax.device_get(run(kind, gate, 'reference', jnp.float64, 'stride', batch=16, seed=seed))
-    errors = []
-    for form in ('reference', 'fused'):
-      single = jax.device_get(run(kind, gate, form, jnp.float32, 'stride', batch=16, seed=seed))
-      errors.append(
-        [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(*map(jax.tree.leaves, (single, truth)), strict=True)]
-      )
-    ratios.append(np.exp(np.mean(np.log(np.divide(errors[1], errors[0])))))
-  assert np.exp(np.mean(np.log(ratios))) < 1.5, ratios
+  """Distance from float64 at most 1.5 times the reference's: geometric mean over output, statistics, gradients, seeds.
+
+  From seed to seed the ratio varies by a factor of 1.2 (one standard deviation; 0.9 to 1.9 were seen), with sixteen
+  seeds their mean by 1.05. It was 1.19, 0.91, 1.08 for the three cases with JAX 0.10.2, 1.22, 0.89, 1.07 with 0.12.0.
+  """
+  seeds = range(16)
+  with jax.enable_x64(True):
+    truths = run_each(seeds, kind, gate, 'reference', jnp.float64, 'stride', batch=16)
+  errors = []
+  for form in ('reference', 'fused'):
+    singles = run_each(seeds, kind, gate, form, jnp.float32, 'stride', batch=16)
+    leaves = zip(jax.tree.leaves(singles), jax.tree.leaves(truths), strict=True)
+    errors.append([np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in leaves])
+  ratios = np.divide(errors[1], errors[0])
+  assert np.exp(np.mean(np.log(ratios))) < 1.5, ratios.reshape(len(seeds), -1)
 
 
 @pytest.mark.parametrize('size', [(5, 8), (7, 7), (4, 3)])

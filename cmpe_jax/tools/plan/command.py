@@ -8,6 +8,7 @@ data.
 import dataclasses
 import json
 import pathlib
+import re
 import sys
 import time
 from typing import Any
@@ -117,7 +118,8 @@ class Plan:
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
-      why = str(error).splitlines()[0].removeprefix('RESOURCE_EXHAUSTED: ')
+      # Newer compilers begin with a number and a name: 'RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of ...'.
+      why = re.sub(r'^RESOURCE_EXHAUSTED: (E\d+: \w+: )?', '', str(error).splitlines()[0])
       raise UserError(
         f'it does not fit. {why} Lower batch_size, set remat=True, raise accumulate_steps or take more chips.'
       ) from error

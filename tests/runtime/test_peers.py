@@ -69,6 +69,7 @@ def test_a_program_that_does_not_compile_is_not_retried():
   assert all('NOT_FOUND: No FFI handler registered for no_such_target' in output for output in outputs)
 
 
+@pytest.mark.slow
 def test_an_abort_of_its_own_stays_one_and_only_the_other_has_lost_a_peer():
   codes, outputs = both('aborts')
   assert codes == [75, -6], outputs

@@ -61,7 +61,7 @@ def test_the_platform_that_is_expected(monkeypatch):
     start.check_platform()
 
 
-@pytest.mark.parametrize('command', ['cmpe_jax.main', 'cmpe_jax.tools.compare'])
+@pytest.mark.parametrize('command', ['cmpe_jax.main', pytest.param('cmpe_jax.tools.compare', marks=pytest.mark.slow)])
 def test_commands_that_train_hold_their_platform_against_it(command, tmp_path):
   arguments = [f'--config={ROOT}/configs/digits.py', f'--workdir={tmp_path / "run"}']
   ended = begin(['-m', command, *arguments], CMPE_JAX_PLATFORM='gpu')

@@ -36,6 +36,22 @@ def lines(output):
   return found, [line for line, match in zip(output.splitlines(), matches, strict=True) if not match]
 
 
+def test_one_process_where_all_is_well(tmp_path):
+  workdir = tmp_path / 'new' / 'run'
+  ended = check(f'--workdir={workdir}', '--config.batch_size=64', devices=2)
+  output = ended.communicate(timeout=250)[0]
+  assert ended.returncode == 0, output
+  found, others = lines(output)
+  assert [verdict for verdict, _ in found.values()] == ['ok'] * 10
+  assert found['devices'][1] == '2 x cpu (cpu), which do not say how much memory they have'
+  assert found['workdir'][1].startswith(f'{workdir} is written and read, 1 MiB in ')
+  assert found['compiled step'][1].endswith('of an unknown size')
+  assert 'all-reduce of 64 MiB over 2 devices: right' in found['collectives'][1]
+  assert 'all good' in others
+  assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
 def test_two_processes_where_all_is_well(tmp_path):
   workdir = tmp_path / 'new' / 'run'
   codes, outputs = pair([workdir, workdir], '--config.batch_size=64')

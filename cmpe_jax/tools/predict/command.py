@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from cmpe_jax.data import image
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import start
 from cmpe_jax.runtime.printing import aligned
@@ -79,7 +80,7 @@ def _batches(
   def prepare(path: pathlib.Path) -> tuple[np.ndarray, str] | UserError:
     try:
       data = trained.read(path)
-      return run.square(data, str(path)), note(data, run.dataset.image_size)
+      return run.square(data, str(path)), note(data, run.dataset.image_size, str(path))
     except UserError as error:
       return error
 
@@ -97,11 +98,13 @@ def _batches(
         yield kept, np.stack(images)
 
 
-def note(data: bytes, size: int) -> str:
-  """What a reader should know of a readable image: that it moves, or is smaller than the network's `size`; or ''."""
-  with Image.open(io.BytesIO(data)) as opened:
-    width, height = opened.size
-    frames = getattr(opened, 'n_frames', 1)
+def note(data: bytes, size: int, name: str) -> str:
+  """What a reader should know of an image: that it moves, or is smaller than the network's `size`; or ''.
+
+  Raises:
+    UserError: a frame that is not there: the file is cut off.
+  """
+  width, height, frames = image.facts(data, name)
   notes = [f'first of {frames} frames'] if frames > 1 else []
   notes += [f'{width}x{height} pixels enlarged'] if min(width, height) < size else []
   return ', '.join(notes)

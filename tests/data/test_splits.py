@@ -139,18 +139,6 @@ def test_first_use_takes_seconds_and_needs_no_words(tmp_path, capfd, open_split)
   assert 'OpenCV' not in captured.err
 
 
-def test_kept_arrays_are_made_again_when_broken(tmp_path, open_split):
-  before = np.asarray(open_split(tmp_path).resident['image'])
-  (path,) = tmp_path.glob('digits/*/resident-train-images.npy')
-  whole = path.read_bytes()
-  for content in (b'', b'rubbish', whole[:10_000]):
-    path.write_bytes(content)
-    np.testing.assert_array_equal(np.asarray(open_split(tmp_path).resident['image']), before)
-    assert path.read_bytes() == whole
-  np.save(path, before[::-1])  # what is whole is used, not decoded again
-  np.testing.assert_array_equal(np.asarray(open_split(tmp_path).resident['image']), before[::-1])
-
-
 def test_missing_data_name_the_command(tmp_path, open_split):
   with pytest.raises(UserError) as caught:
     open_split(tmp_path, dataset='cifar10')

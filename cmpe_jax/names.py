@@ -17,6 +17,7 @@ SCHEDULES = ('step', 'cosine', 'constant')
 AUGMENTATIONS = ('', 'none', 'crop', 'crop_flip', 'random_resized')
 DECAYS = ('kernels', 'all')
 CHECKPOINTS = ('best', 'newest')
+SPLIT_BY = ('path', 'position')
 SPLITS = ('train', 'validation', 'test')
 
 # What version 1.0 called values of keys; configurations that were saved then are read by these.

@@ -47,14 +47,49 @@ def test_split_folders(tmp_path, test_folder):
       assert tuple(pixels[16, 16].tolist()) == COLOURS[info.class_names[label]]
 
 
-def test_own_split_is_fixed_and_stratified(tmp_path):
+@pytest.mark.parametrize('split_by', ['path', 'position'])
+def test_own_split_is_fixed_and_has_all_classes(tmp_path, split_by):
   fill(tmp_path, 10)
-  first, again, other = (folder.scan(tmp_path, seed).splits for seed in (0, 0, 1))
-  assert [len(first['train']), len(first['test'])] == [24, 6]
-  assert np.bincount(first['test'].labels).tolist() == [2, 2, 2]
+  first, again, other = (folder.scan(tmp_path, seed, split_by).splits for seed in (0, 0, 1))
+  counts = np.bincount(first['test'].labels).tolist()
+  assert counts == [2, 2, 2] if split_by == 'position' else min(counts) >= 1
+  assert len(first['train']) + len(first['test']) == 30
+  assert np.bincount(first['train'].labels, minlength=3).min() >= 1
   assert not set(first['train'].paths) & set(first['test'].paths)
   assert first['test'].paths == again['test'].paths
   assert first['test'].paths != other['test'].paths
+
+
+def test_images_that_come_or_go_leave_the_others_where_they_are(tmp_path):
+  """1,000 images in two classes: a fifth is for the test, and each stays on its side wherever the folder lies."""
+  for number in range(1000):
+    path = tmp_path / 'here' / 'ab'[number % 2] / f'{number}.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+  def tested(root):
+    splits = folder.scan(root, 7).splits
+    names = [{str(pathlib.Path(path).relative_to(root)) for path in splits[part].paths} for part in ('test', 'train')]
+    assert not names[0] & names[1]
+    return names[0]
+
+  before = tested(tmp_path / 'here')
+  assert 200 - 3 * 13 < len(before) < 200 + 3 * 13  # binomial: standard deviation 12.6
+  (tmp_path / 'here' / 'a' / '00.png').touch()  # first in the order
+  (tmp_path / 'here' / 'b' / '1.png').unlink()
+  assert tested(tmp_path / 'here') ^ before <= {'a/00.png', 'b/1.png'}
+  after = tested(tmp_path / 'here')
+  (tmp_path / 'here').rename(tmp_path / 'there')
+  assert tested(tmp_path / 'there') == after
+
+
+@pytest.mark.parametrize('seed', range(10))
+def test_a_class_of_two_has_one_on_either_side_and_a_class_of_one_is_trained_on(tmp_path, seed):
+  fill(tmp_path, 2, ['red', 'blue'])
+  fill(tmp_path, 1, ['green'])
+  splits = folder.scan(tmp_path, seed).splits
+  assert splits['test'].labels.tolist() == [0, 2]
+  assert splits['train'].labels.tolist() == [0, 1, 2]
 
 
 def test_large_images_are_streamed_in_crops(tmp_path):

@@ -3,20 +3,19 @@
 import concurrent.futures
 import dataclasses
 import hashlib
-import os
 import pathlib
 import unicodedata
 from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
-from PIL import Image
 
-from cmpe_jax.data import image
+from cmpe_jax.data import image, listing
 from cmpe_jax.data.datasets.dataset import Dataset, fits
 from cmpe_jax.data.source import Arrays
 from cmpe_jax.errors import UserError
 
+TEST_FOLDERS = ('test', 'val', 'valid', 'validation')
 TEST_PART = 0.2  # of each class, when the folder has no test sub-folder
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
@@ -117,7 +116,7 @@ class Content:
 def scan(root: pathlib.Path, split_seed: int, split_by: str = 'path') -> Listing:
   """Lists a folder of images in one of two layouts; labels number the class names in alphabetical order.
 
-  * `root/train/CLASS/...` and `root/test/CLASS/...` (or `root/val/CLASS/...`);
+  * `root/train/CLASS/...` and `root/test/CLASS/...` (or `val`, `valid`, `validation`; the first of them that is there);
   * `root/CLASS/...`: about a fifth of each class becomes the test split. With `split_by` 'path' the path of an image
     below `root` and `split_seed` decide, so that images that come or go leave the others where they are.
 
@@ -130,7 +129,8 @@ def scan(root: pathlib.Path, split_seed: int, split_by: str = 'path') -> Listing
   root = root.expanduser()
   if not root.is_dir():
     raise UserError(f'folder {str(root)!r} does not exist. Give the folder that holds the class sub-folders.')
-  train, test = _sub(root, 'train'), _sub(root, 'test') or _sub(root, 'val')
+  names_of_test = TEST_FOLDERS[:2] if split_by == 'position' else TEST_FOLDERS  # version 1.0 knew two
+  train, test = _sub(root, 'train'), next(filter(None, (_sub(root, name) for name in names_of_test)), None)
   if train and test:
     names, files = _classes(train)
     return Listing(names, {'train': files, 'test': _classes(test, names)[1]})
@@ -150,7 +150,8 @@ def _sub(root: pathlib.Path, name: str) -> pathlib.Path | None:
 
 def _classes(root: pathlib.Path, expected: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Files]:
   """Class names, and the files in the order of class, then path. `expected`: the training split's names."""
-  found = {path.name: _images(path) for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != '.'}
+  folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != '.']
+  found = {path.name: listing.images(path, [root, *folders]) for path in folders}
   if not any(found.values()):
     raise UserError(f'folder {str(root)!r} holds no images in class sub-folders ({root.name}/CLASS/IMAGE).')
   if expected and set(found) - set(expected):
@@ -163,16 +164,6 @@ def _classes(root: pathlib.Path, expected: tuple[str, ...] = ()) -> tuple[tuple[
   paths = [path for name in names for path in found.get(name, ())]
   labels = [label for label, name in enumerate(names) for _ in found.get(name, ())]
   return names, Files(paths, np.asarray(labels, np.int32))
-
-
-def _images(folder: pathlib.Path) -> list[str]:
-  suffixes = Image.registered_extensions()
-  paths = []
-  for parent, _, files in os.walk(folder, followlinks=True):
-    paths += [
-      os.path.join(parent, name) for name in files if name[0] != '.' and os.path.splitext(name)[1].lower() in suffixes
-    ]
-  return sorted(paths)
 
 
 def _own_test(labels: np.ndarray, paths: Sequence[pathlib.PurePath], split_seed: int) -> np.ndarray:

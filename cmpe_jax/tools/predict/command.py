@@ -8,7 +8,6 @@ import concurrent.futures
 import csv
 import io
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +15,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
-from cmpe_jax.data import image
+from cmpe_jax.data import image, listing
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import start
 from cmpe_jax.runtime.printing import aligned
@@ -33,14 +31,13 @@ def find(paths: Sequence[str]) -> list[pathlib.Path]:
   Raises:
     UserError: a path that does not exist, a folder without images.
   """
-  suffixes, found = Image.registered_extensions(), []
+  found = []
   for path in map(pathlib.Path, paths):
     if not path.exists():
       raise UserError(f'{str(path)!r} does not exist: give an image file or a folder of them.')
     inside = [path]
     if path.is_dir():
-      walked = (pathlib.Path(parent, name) for parent, _, names in os.walk(path, followlinks=True) for name in names)
-      inside = sorted(file for file in walked if file.suffix.lower() in suffixes and file.name[0] != '.')
+      inside = [pathlib.Path(name) for name in listing.images(path)]
       if not inside:
         raise UserError(f'folder {str(path)!r} holds no files with a suffix of an image format, such as .jpg or .png.')
     found += inside

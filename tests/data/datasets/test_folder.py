@@ -8,7 +8,7 @@ from harness import resolved
 from PIL import Image
 
 from cmpe_jax import config as configuration
-from cmpe_jax.data import datasets, splits
+from cmpe_jax.data import datasets, listing, splits
 from cmpe_jax.data.datasets import folder
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import mesh
@@ -31,7 +31,7 @@ def config_for(root: pathlib.Path, **changes):
   return config
 
 
-@pytest.mark.parametrize('test_folder', ['test', 'val'])
+@pytest.mark.parametrize('test_folder', ['test', 'val', 'valid', 'validation'])
 def test_split_folders(tmp_path, test_folder):
   fill(tmp_path / 'train', 4)
   fill(tmp_path / test_folder, 2, suffix='.bmp')
@@ -150,6 +150,22 @@ def test_unreadable_image_is_named(tmp_path, image_size):
   with pytest.raises(UserError, match=r'\.jpg is not a readable image'):
     for _ in splits.open_split(config, datasets.describe(config), 'train', mesh.make()).train([(0, 1)]):
       pass
+
+
+def test_links_in_a_circle_multiply_nothing(tmp_path):
+  fill(tmp_path / 'images', 3)
+  (tmp_path / 'images' / 'red' / 'again').symlink_to(tmp_path / 'images' / 'red')
+  (tmp_path / 'images' / 'blue' / 'a').mkdir()
+  (tmp_path / 'images' / 'blue' / 'a' / 'up').symlink_to('../..')
+  (tmp_path / 'elsewhere').mkdir()
+  Image.new('RGB', (9, 9)).save(tmp_path / 'elsewhere' / 'linked.png')
+  (tmp_path / 'images' / 'green' / 'link').symlink_to(tmp_path / 'elsewhere')
+  found = [pathlib.Path(path).name for path in listing.images(tmp_path / 'images' / 'red')]
+  assert found == ['0.png', '1.png', '2.png']
+  assert len(listing.images(tmp_path / 'images' / 'green')) == 4
+  assert len(listing.images(tmp_path / 'images')) == 10
+  splits = folder.scan(tmp_path / 'images', 0).splits
+  assert (np.bincount(splits['train'].labels) + np.bincount(splits['test'].labels)).tolist() == [3, 4, 3]
 
 
 def test_missing_class_in_the_test_folder_is_allowed(tmp_path):

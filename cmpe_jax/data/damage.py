@@ -13,13 +13,18 @@ from cmpe_jax.errors import UserError
 _OUTER = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOSPC)
 
 
-def cure(directory: pathlib.Path) -> str:
-  """What to do about a damaged dataset in ROOT/NAME/VERSION: a sentence with the command."""
+def command(directory: pathlib.Path) -> str:
+  """The command that prepares the dataset in ROOT/NAME/VERSION."""
   root, stored = directory.parent.parent, directory.parent.name
   name, _, side = stored.rpartition('_')
   option = f'--dataset={name} --shorter_side={side}' if side.isdigit() else f'--dataset={stored}'
   option += '' if root == pathlib.Path(tfds.core.constants.DATA_DIR).expanduser() else f' --data_dir={root}'
-  return f'Remove {str(directory)!r} and run: python -m cmpe_jax.data.prepare {option}'
+  return f'python -m cmpe_jax.data.prepare {option}'
+
+
+def cure(directory: pathlib.Path) -> str:
+  """What to do about a damaged dataset: a sentence with the command."""
+  return f'Remove {str(directory)!r} and run: {command(directory)}'
 
 
 def error(directory: pathlib.Path, why: str) -> UserError:

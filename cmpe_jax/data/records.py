@@ -53,6 +53,20 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path | None:
   return whole[max(whole)] if whole else None
 
 
+def is_array_record(made: Any) -> bool:
+  """Whether a builder's dataset is in the format that can be read by index."""
+  return made.info.file_format is tfds.core.FileFormat.ARRAY_RECORD
+
+
+def check_format(directory: pathlib.Path, made: Any) -> None:
+  """Raises `UserError`, with the command that rewrites it, for a dataset in another format than ArrayRecord."""
+  if not is_array_record(made):
+    raise UserError(
+      f'{str(directory)!r} is prepared as {made.info.file_format.value!r}; only array_record can be read by index. '
+      f'Rewrite it: {damage.command(directory)} --adopt={directory}'
+    )
+
+
 def open_source(directory: pathlib.Path, split: str, is_raw: bool = False) -> Sequence[Any]:
   """Random access to a split's examples: {'image': encoded bytes, 'label': int, ...}, or serialized ones if `is_raw`.
 
@@ -60,12 +74,7 @@ def open_source(directory: pathlib.Path, split: str, is_raw: bool = False) -> Se
     UserError: the directory was prepared in another format than ArrayRecord, or lacks the split; damaged files.
   """
   made = builder(directory)
-  file_format = made.info.file_format
-  if file_format is not tfds.core.FileFormat.ARRAY_RECORD:
-    raise UserError(
-      f'{str(directory)!r} is prepared as {file_format.value!r}; only array_record can be read by index. '
-      f'Rewrite it: python -m cmpe_jax.data.prepare --dataset={made.name} --adopt={directory}'
-    )
+  check_format(directory, made)
   _files(directory, split)
   with damage.named(directory, f'split {split!r}'):
     if is_raw:

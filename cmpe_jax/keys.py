@@ -69,6 +69,13 @@ KEYS = {
     choices=names.SPLIT_BY,
     before='position',
   ),
+  'held_out_by': Key(
+    'class',
+    "'class': `validation` is a part of each class (of ImageNet, whose labels lie inside of its records, of all "
+    "images); 'position': of all images, drawn as before version 1.1",
+    choices=names.HELD_OUT_BY,
+    before='position',
+  ),
   'svhn_extra': Key(True, 'SVHN trains on train + extra (604,388 images) instead of train (73,257)'),
   'augmentation': Key('', "'': the dataset's", choices=names.AUGMENTATIONS),
   'stored_side': Key(

@@ -102,6 +102,20 @@ def test_validation_is_cut_from_the_training_split(open_digits):
     open_digits('dev')
 
 
+def test_the_part_held_out_is_of_each_class_wherever_images_lie(open_digits):
+  """`resident_megabytes` may change in a run: it must not move images from one part to the other."""
+  resident, streamed = (open_digits('validation', validation=0.1, resident_megabytes=size) for size in (2048, 0))
+  labels = np.asarray(resident.resident['label'])
+  every = np.asarray(open_digits().resident['label'])
+  assert abs(np.bincount(labels) - 0.1 * np.bincount(every)).max() < 1
+  drawn = np.concatenate([np.asarray(batch['label'])[np.asarray(batch['mask'])] for batch in streamed.evaluate(64)])
+  streamed.close()
+  assert drawn.tolist() == labels.tolist()
+  old = np.asarray(open_digits('validation', validation=0.1, held_out_by='position').resident['label'])
+  assert len(old) == len(labels)
+  assert old.tolist() != labels.tolist()
+
+
 def test_no_tensorflow_at_train_time(tmp_path):
   """Preparing the digits, reading them, a folder in both ways: TensorFlow is installed here, but never imported."""
   for name in ('a', 'b'):

@@ -101,6 +101,10 @@ class Content:
     """The files."""
     return self.listing.splits[stored]
 
+  def labels(self, stored: str) -> np.ndarray:
+    """Those of the files."""
+    return self.examples(stored).labels
+
   def arrays(self, stored: str) -> Arrays:
     """All images resized, and their labels. Raises `UserError`: one cannot be read."""
     files = self.examples(stored)

@@ -156,6 +156,12 @@ class Content:
     """Encoded images."""
     return records.Records(self._directory(), self.splits[stored])
 
+  def labels(self, stored: str) -> np.ndarray:
+    """Read from the records, which takes a second for 50,000 small images; of photos all 0."""
+    found = self.examples(stored)
+    count = len(found)
+    return np.fromiter((0 if self.dataset.is_large else found.read(row)[1] for row in range(count)), np.int32, count)
+
   def arrays(self, stored: str) -> Arrays:
     """Decoded images, at the size that they have."""
     directory = self._directory()

@@ -110,6 +110,43 @@ def check_resumed(
     )
 
 
+def check_tested(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict) -> None:
+  """Raises `UserError`, naming them, if keys would make other images of a folder the test part than in training.
+
+  A folder that has moved counts as the same; any other dataset may be evaluated on.
+  """
+  if not (config.dataset.startswith('folder:') and saved.dataset.startswith('folder:')):
+    return
+  lines = [
+    f'  {name}: {saved[name]!r} in the checkpoint, {config[name]!r} now'
+    for name in ('split_seed', 'split_by', 'image_size')
+    if config[name] != saved[name]
+  ]
+  if lines:
+    raise UserError(
+      'the network was trained with other values of keys that decide what is tested:\n'
+      + '\n'.join(lines)
+      + '\nSet these keys back: images that it was trained on would be among the test images.'
+    )
+
+
+def as_begun(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The configuration that goes on with a saved run: what newer versions do differently by default stays as it was.
+
+  Keys that have their default now, and in the saved configuration what older versions did, are taken from there.
+  """
+  old = {
+    name: keys.BEFORE[name]
+    for name, key in keys.KEYS.items()
+    if key.before is not None and config.get(name) == key.default and saved[name] == key.before
+  }
+  if not old:
+    return config
+  begun = config.copy_and_resolve_references()
+  begun.update(old)
+  return begun
+
+
 def _check_values(flat: dict[str, object]) -> None:
   for name, value in flat.items():
     key = keys.ALL[name]
@@ -133,7 +170,7 @@ def plain(config: ml_collections.ConfigDict) -> dict[str, object]:
 
 
 def from_plain(values: dict[str, object]) -> ml_collections.ConfigDict:
-  """The inverse of `plain`, for keys and values of older versions too: newer keys get their defaults."""
+  """The inverse of `plain`, for keys and values of older versions too: newer keys get what older versions did."""
 
   def read(name: str, value: object) -> object:
     if isinstance(value, dict):
@@ -141,5 +178,6 @@ def from_plain(values: dict[str, object]) -> ml_collections.ConfigDict:
     return tuple(value) if isinstance(value, list) else names.current(name, value)
 
   config = base()
+  config.update_from_flattened_dict(keys.BEFORE)
   config.update(ml_collections.ConfigDict(read('', values)))
   return config

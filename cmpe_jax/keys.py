@@ -16,6 +16,7 @@ class Key:
     high: largest value of a number; None: any.
     choices: the values that it can have; empty: any.
     free: a run can go on from its checkpoint with another value: what its steps compute stays the same, up to rounding.
+    before: what configurations that were saved before the key existed mean; None: the default.
   """
 
   default: object
@@ -24,6 +25,7 @@ class Key:
   high: float | None = None
   choices: tuple[str, ...] = ()
   free: bool = False
+  before: object = None
 
 
 MODEL = {
@@ -60,6 +62,20 @@ KEYS = {
   'image_size': Key(0, "side of the square images that the net sees; 0: the dataset's", low=0),
   'validation': Key(0.0, 'part of the training split held out to choose the best checkpoint; 0: none', 0, 0.9),
   'split_seed': Key(0, 'which examples are held out (and the test part of a folder without a test sub-folder)', low=0),
+  'split_by': Key(
+    'path',
+    "what decides which images of a folder without a test sub-folder are its test part: 'path': each one's own path, "
+    "whatever else lies there; 'position': their order, as before version 1.1",
+    choices=names.SPLIT_BY,
+    before='position',
+  ),
+  'held_out_by': Key(
+    'class',
+    "'class': `validation` is a part of each class (of ImageNet, whose labels lie inside of its records, of all "
+    "images); 'position': of all images, drawn as before version 1.1",
+    choices=names.HELD_OUT_BY,
+    before='position',
+  ),
   'svhn_extra': Key(True, 'SVHN trains on train + extra (604,388 images) instead of train (73,257)'),
   'augmentation': Key('', "'': the dataset's", choices=names.AUGMENTATIONS),
   'stored_side': Key(
@@ -104,3 +120,5 @@ KEYS = {
 }
 
 ALL = KEYS | {f'model.{name}': key for name, key in MODEL.items()}
+BEFORE = {name: key.default if key.before is None else key.before for name, key in ALL.items()}
+"""The values of keys that a configuration saved by an older version does not have."""

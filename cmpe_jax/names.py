@@ -17,6 +17,8 @@ SCHEDULES = ('step', 'cosine', 'constant')
 AUGMENTATIONS = ('', 'none', 'crop', 'crop_flip', 'random_resized')
 DECAYS = ('kernels', 'all')
 CHECKPOINTS = ('best', 'newest')
+SPLIT_BY = ('path', 'position')
+HELD_OUT_BY = ('class', 'position')
 SPLITS = ('train', 'validation', 'test')
 
 # What version 1.0 called values of keys; configurations that were saved then are read by these.

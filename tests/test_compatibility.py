@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from jax import export
+from PIL import Image
 
 import cmpe_jax
 from cmpe_jax import config as configuration
 from cmpe_jax.data import records
+from cmpe_jax.errors import UserError
 from cmpe_jax.models import paths
 from cmpe_jax.tools.compare import cells
 from cmpe_jax.tools.compare import command as compare
@@ -105,3 +107,47 @@ def test_keys_that_an_old_configuration_lacks_have_their_defaults():
   configuration.check(config)
   assert (config.remat, config.model.scan_blocks) == (False, False)
   assert jax.tree.leaves(config.decay_fractions) == [0.5, 0.75]
+
+
+def test_keys_that_decide_something_new_keep_the_old_meaning_in_old_configurations():
+  saved = configuration.plain(configuration.base())
+  del saved['split_by'], saved['held_out_by']
+  old, new = configuration.from_plain(saved), configuration.base()
+  configuration.check(old)
+  assert (old.split_by, new.split_by) == ('position', 'path')
+  assert (old.held_out_by, new.held_out_by) == ('position', 'class')
+  begun = configuration.as_begun(new, old)
+  assert (begun.split_by, new.split_by) == ('position', 'path')
+  configuration.check_resumed(begun, old, 1)
+  assert configuration.as_begun(new, configuration.from_plain(configuration.plain(new))) is new
+  old.split_by = 'path'
+  new.split_by = 'position'
+  with pytest.raises(UserError, match="split_by: 'path' in the checkpoint, 'position' now"):
+    configuration.check_resumed(configuration.as_begun(new, old), old, 1)
+
+
+def test_an_old_run_on_a_folder_goes_on_with_its_split_and_is_tested_on_it(tmp_path, monkeypatch, capsys):
+  for number in range(40):
+    place = tmp_path / 'images' / 'ab'[number % 2] / f'{number}.png'
+    place.parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (8, 8), (6 * number, 0, 0)).save(place)
+  config = configuration.base()
+  config.model.update({'block': 'basic', 'depth': 8, 'gate': 'none'})
+  config.update({'dataset': f'folder:{tmp_path}/images', 'image_size': 8, 'batch_size': 8, 'epochs': 1.0})
+  plain = configuration.plain
+  with monkeypatch.context() as older:
+    config.split_by = 'position'
+    older.setattr(configuration, 'plain', lambda saved: {k: v for k, v in plain(saved).items() if k != 'split_by'})
+    before = cmpe_jax.train(config, str(tmp_path / 'run'))
+  config.split_by = 'path'  # today's default
+  assert cmpe_jax.evaluate(config, str(tmp_path / 'run')) == pytest.approx(before)
+  config.epochs = 2.0
+  cmpe_jax.train(config, str(tmp_path / 'run'))
+  assert 'going on from the checkpoint at step 4' in capsys.readouterr().out
+  with contextlib.closing(Checkpoints(str(tmp_path / 'run'))) as found:
+    assert found.config(found.choose('newest')).split_by == 'position'
+  for key, value in (('split_seed', 1), ('image_size', 16)):
+    other = config.copy_and_resolve_references()
+    other[key] = value
+    with pytest.raises(UserError, match=f'{key}: .* in the checkpoint, {value} now'):
+      cmpe_jax.evaluate(other, str(tmp_path / 'run'))

@@ -21,6 +21,7 @@ from cmpe_jax.errors import UserError
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 CENTRE = 224 / 256  # part of the shorter side that an evaluation sees: resize to 256, crop 224
+_MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**26)  # Pillow takes more for an attack
 _END = b'\xff\xd9'  # of a JPEG file
 _thread = threading.local()
 _loading = threading.Lock()
@@ -85,17 +86,8 @@ def _crop(data: bytes, name: str, size: int, choose: Callable[[int, int], Box], 
   fast = _fast()
   # A truncated file would be filled up with grey without a word: what does not end like a JPEG goes to Pillow.
   if fast and _END in data[-64:]:
-    codec, opencv = fast
-    try:
-      stream = codec.CodeStream(data)
-      top, left, height, width = choose(stream.height, stream.width)
-      region = codec.Region(top, left, top + height, left + width)
-      decoded = _decoder(codec).decode(stream.get_sub_code_stream(0, region=region), params=_parameters(codec))
-    except RuntimeError:
-      decoded = None
-    if decoded is not None:
-      resized = opencv.resize(np.asarray(decoded), (size, size), interpolation=opencv.INTER_LINEAR)
-      return opencv.flip(resized, 1) if is_mirrored else resized
+    with contextlib.suppress(Exception):  # Pillow may read it, or say what is wrong
+      return _crop_while_decoding(*fast, data, size, choose, is_mirrored)
   picture = _open(data, name)
   top, left, height, width = choose(picture.height, picture.width)
   extent = (left, top, left + width, top + height)
@@ -103,19 +95,56 @@ def _crop(data: bytes, name: str, size: int, choose: Callable[[int, int], Box], 
   return np.asarray(resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_mirrored else resized)
 
 
+def _crop_while_decoding(
+  codec: Any, opencv: Any, data: bytes, size: int, choose: Callable[[int, int], Box], is_mirrored: bool
+) -> np.ndarray:
+  stream = codec.CodeStream(data)
+  if stream.height * stream.width > _MAX_PIXELS:
+    raise ValueError('too large')  # one wrong bit in the header would ask for all the memory there is
+  top, left, height, width = choose(stream.height, stream.width)
+  region = codec.Region(top, left, top + height, left + width)
+  decoded = _decoder(codec).decode(stream.get_sub_code_stream(0, region=region), params=_parameters(codec))
+  resized = opencv.resize(np.asarray(decoded), (size, size), interpolation=opencv.INTER_LINEAR)
+  return opencv.flip(resized, 1) if is_mirrored else resized
+
+
+def facts(data: bytes, name: str) -> tuple[int, int, int]:
+  """(width, height, frames) of an image file, all of whose frames are looked up. Raises `UserError` as `decode`."""
+  with _opened(data, name) as opened:
+    return *opened.size, getattr(opened, 'n_frames', 1)
+
+
 def _open(data: bytes, name: str) -> Image.Image:
   """A whole image in RGB. Raises `UserError` with its name."""
+  with _opened(data, name) as opened:
+    if 0 in opened.size:
+      raise ValueError('it has no pixels')
+    if opened.mode.startswith('I;16'):  # convert() would clip at 255
+      return Image.fromarray((np.asarray(opened) / 257).round().astype(np.uint8)).convert('RGB')
+    return opened.convert('RGB')
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
+  """Pillow's image, not yet decoded. Whatever is raised on the way to its pixels becomes a `UserError` with its name.
+
+  Each of Pillow's forty readers has its own errors for damaged bytes: OSError, SyntaxError, ValueError, EOFError,
+  struct.error, IndexError, KeyError, OverflowError, MemoryError, ...
+  """
   try:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')  # broken EXIF blocks and the like do not concern the pixels
       with Image.open(io.BytesIO(data)) as opened:
-        if opened.mode.startswith('I;16'):  # convert() would clip at 255
-          return Image.fromarray((np.asarray(opened) / 257).round().astype(np.uint8)).convert('RGB')
-        return opened.convert('RGB')
+        yield opened
   except UnidentifiedImageError as error:
     raise UserError(f'{name} is not a readable image (its format is not known). Repair or remove it.') from error
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-    raise UserError(f'{name} is not a readable image ({error}). Repair or remove it.') from error
+  except Image.DecompressionBombError as error:
+    raise UserError(
+      f'{name} is not a readable image: it has more than the {_MAX_PIXELS:,} pixels that are decoded. Make it smaller.'
+    ) from error
+  except Exception as error:
+    why = str(error) or type(error).__name__
+    raise UserError(f'{name} is not a readable image ({why}). Repair or remove it.') from error
 
 
 def load_decoder() -> None:

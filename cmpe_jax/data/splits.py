@@ -27,11 +27,11 @@ def open_split(config: ml_collections.ConfigDict, dataset: Dataset, split: str, 
   part = config.validation if split != 'test' else 0.0
   if dataset.is_resident:
     images, labels = dataset.content.arrays(stored)
-    rows = _rows(part, config.split_seed, split, len(labels))
+    rows = _rows(config, split, labels) if part else None
     arrays = (images, labels) if rows is None else (images[rows], labels[rows])
     return Resident(arrays, config.seed, config.batch_size, mesh)
   examples = dataset.content.examples(stored)
-  rows = _rows(part, config.split_seed, split, len(examples))
+  rows = _rows(config, split, dataset.content.labels(stored)) if part else None
   return Streamed(
     examples if rows is None else examples.take(rows),
     image_size=dataset.image_size,
@@ -44,11 +44,14 @@ def open_split(config: ml_collections.ConfigDict, dataset: Dataset, split: str, 
   )
 
 
-def _rows(part: float, split_seed: int, split: str, count: int) -> np.ndarray | None:
-  """The examples of the stored split that belong to `split`; None: all of them."""
-  if not part:
-    return None
-  is_held = order.held_out(split_seed, part, count)
+def _rows(config: ml_collections.ConfigDict, split: str, labels: np.ndarray) -> np.ndarray:
+  """The examples of the stored training split that belong to `split`."""
+  if config.held_out_by == 'position':
+    is_held = order.held_out_by_position(config.split_seed, config.validation, len(labels))
+  else:
+    is_held = order.held_out(config.split_seed, config.validation, labels)
   if is_held.all() or not is_held.any():
-    raise UserError(f'validation={part} of {count} training images leaves one part empty. Change it.')
+    raise UserError(
+      f'validation={config.validation} of {len(labels)} training images leaves one part empty. Change it.'
+    )
   return np.flatnonzero(is_held if split == 'validation' else ~is_held)

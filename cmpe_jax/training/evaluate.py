@@ -65,7 +65,7 @@ def evaluate(
     Figures such as 'eval/accuracy', and 'eval_ema/...' for the moving averages if the run kept them.
 
   Raises:
-    UserError: no such checkpoint, a checkpoint of another model, missing data.
+    UserError: no such checkpoint, a checkpoint of another model or of another test part of its folder, missing data.
   """
   began, console = time.perf_counter(), console or Console()
   with contextlib.ExitStack() as opened:
@@ -74,8 +74,10 @@ def evaluate(
     saved = checkpoints.config(chosen)
 
     def open_test() -> tuple[Run, Evaluator]:
-      run = assemble(config)
+      run = assemble(configuration.as_begun(config, saved))
       configuration.check_resumed(run.config, saved, chosen, model_only=True)
+      if chosen:  # at step 0 nothing has been trained on
+        configuration.check_tested(run.config, saved)
       return run, Evaluator(run, 'test')
 
     run, evaluator = processes.together('configuration and data', open_test)

@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
 from cmpe_jax.errors import UserError
+from cmpe_jax.models.precision import at_least_float32
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.training import optimizer, state
 from cmpe_jax.training.checkpoint import Checkpoints
@@ -18,7 +20,7 @@ def write(workdir: str, config: ml_collections.ConfigDict, variables: dict[str, 
   Args:
     workdir: of the run that will go on.
     config: its (resolved) configuration.
-    variables: on the host.
+    variables: on the host; they are written in the type that the run restores.
 
   Raises:
     UserError: the workdir has a checkpoint already, or cannot be written.
@@ -28,5 +30,6 @@ def write(workdir: str, config: ml_collections.ConfigDict, variables: dict[str, 
     if checkpoints.steps():
       raise UserError(f'workdir={str(workdir)!r} has checkpoints already: give a new one.')
     mesh = meshes.make(jax.local_devices()[:1])
+    variables = jax.tree.map(lambda x: np.asarray(x, at_least_float32(config.dtype)), variables)
     first = state.create(meshes.replicate(variables, mesh), updates, ema=config.ema_decay > 0)
     checkpoints.save(meshes.replicate(first, mesh), config)

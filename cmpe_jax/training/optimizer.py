@@ -1,8 +1,10 @@
 """SGD with momentum, its learning-rate schedule, and which parameters decay."""
 
+import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
@@ -21,10 +23,11 @@ def learning_rate(config: ml_collections.ConfigDict, total_steps: int) -> optax.
   """Learning rate as a function of the number of steps done.
 
   Linear warm-up from 0 over `warmup_epochs`, then 'constant', 'cosine' (to 0 at the end) or 'step' (times
-  `decay_factor` at each decay point; points count from the start of the run, whatever the warm-up).
+  `decay_factor` at each decay point; points count from the start of the run, whatever the warm-up, and are rounded up
+  to whole steps). In float64 for dtype='float64', else in float32.
 
   Raises:
-    UserError: decay points or a warm-up outside of the run.
+    UserError: decay points or a warm-up outside of the run; two decay points at one step.
   """
   peak = peak_rate(config)
   part = config.warmup_epochs / config.epochs if config.epochs else 0.0
@@ -38,11 +41,26 @@ def learning_rate(config: ml_collections.ConfigDict, total_steps: int) -> optax.
   elif config.schedule == 'cosine':
     after = optax.cosine_decay_schedule(peak, max(total_steps - warmup, 1))
   else:
-    points = [round(fraction * total_steps) for fraction in _decay_fractions(config)]
+    points = _decay_steps(config, total_steps)
     after = optax.piecewise_constant_schedule(peak, {point - warmup: config.decay_factor for point in points})
-  if not warmup:
-    return after
-  return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+  rate = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup]) if warmup else after
+  if config.dtype == 'float64' and jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+    return lambda step: jnp.asarray(rate(jnp.asarray(step, jnp.float64)), jnp.float64)  # Optax divides in float32
+  return rate
+
+
+def _decay_steps(config: ml_collections.ConfigDict, total_steps: int) -> list[int]:
+  """The numbers of steps done from which on the rate is lower."""
+  fractions = _decay_fractions(config)
+  steps = [math.ceil(fraction * total_steps - 1e-6) for fraction in fractions]
+  name = 'decay_epochs' if config.decay_epochs else 'decay_fractions'
+  for first, (one, other) in enumerate(zip(steps, steps[1:], strict=False)):
+    if one == other < total_steps:
+      pair = ' and '.join(f'{point:g}' for point in config[name][first : first + 2])
+      raise UserError(
+        f'{name}: {pair} fall on one step, {one} of {total_steps}. Move them apart, or train for more epochs.'
+      )
+  return steps
 
 
 def _decay_fractions(config: ml_collections.ConfigDict) -> list[float]:

@@ -47,10 +47,14 @@ def train(
   """
   began, console = time.perf_counter(), console or Console()
   with Stop() as stop, contextlib.ExitStack() as opened:
-    run, source, evaluator = processes.together('configuration and data', lambda: _open(config, opened))
+    data = opened.enter_context(contextlib.ExitStack())
+    run, source, evaluator = processes.together('configuration and data', lambda: _open(config, data))
     processes.together('workdir', lambda: _hold(workdir, opened))
     checkpoints = Checkpoints(workdir, config.keep_checkpoints, scored=config.validation > 0)
     opened.callback(checkpoints.close)
+    if (begun := _as_begun(config, checkpoints)) is not config:
+      data.close()
+      run, source, evaluator = processes.together('configuration and data', lambda: _open(begun, data))
     _agree(run, source, workdir)
     state, start = _first_state(run, checkpoints, console)
     writer = opened.enter_context(contextlib.closing(Writer(workdir, start)))
@@ -81,6 +85,12 @@ def _hold(workdir: str, opened: contextlib.ExitStack) -> None:
   """The first process keeps other runs out of the workdir."""
   if jax.process_index() == 0:
     opened.enter_context(lock.hold(workdir))
+
+
+def _as_begun(config: ml_collections.ConfigDict, checkpoints: Checkpoints) -> ml_collections.ConfigDict:
+  """With what an older version, which began the run, did by default; `config` itself where that is no other."""
+  newest = max(checkpoints.steps(), default=None)
+  return config if newest is None else configuration.as_begun(config, checkpoints.config(newest))
 
 
 def _agree(run: Run, source: Source, workdir: str) -> None:

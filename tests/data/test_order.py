@@ -52,11 +52,28 @@ def test_augmentation_streams():
   assert not set(first) & set(second)
 
 
-def test_held_out():
-  held = order.held_out(0, 0.1, 1433)
+def test_held_out_is_a_part_of_each_class():
+  labels = np.random.default_rng(0).integers(0, 10, 1433)
+  held = order.held_out(0, 0.1, labels)
   assert held.sum() == round(143.3)
-  assert (held == order.held_out(0, 0.1, 1433)).all()
-  assert (held != order.held_out(1, 0.1, 1433)).any()
+  parts = np.bincount(labels[held], minlength=10) - 0.1 * np.bincount(labels)
+  assert abs(parts).max() < 1
+  assert (held == order.held_out(0, 0.1, labels)).all()
+  assert (held != order.held_out(1, 0.1, labels)).any()
+  assert order.held_out(0, 0.5, np.arange(10)).sum() == 5  # more classes than examples to hold out
+  assert order.held_out(0, 0.1, np.zeros(50, int)).sum() == 5
+
+
+def test_what_is_held_out_has_nothing_to_do_with_the_order_of_an_epoch():
+  """The stream of version 1.0 was that of epoch 0; today's is another."""
+  first = order.permutation(0, 0, 1000)[:100]
+  assert order.held_out_by_position(0, 0.1, 1000)[first].all()
+  assert order.held_out(0, 0.1, np.zeros(1000, int))[first].sum() < 25  # hypergeometric: 10, standard deviation 2.8
+
+
+def test_held_out_by_position_is_what_version_1_0_drew():
+  assert np.flatnonzero(order.held_out_by_position(0, 0.1, 60)).tolist() == [22, 24, 30, 44, 48, 56]
+  assert order.held_out_by_position(0, 0.1, 1433).sum() == round(143.3)
 
 
 def test_passes():

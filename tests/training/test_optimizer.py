@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -58,6 +59,33 @@ def test_cosine_schedule_after_warm_up_against_the_formula():
 def test_decay_points_outside_of_the_run_are_named(keys, named):
   with pytest.raises(UserError, match=named):
     optimizer.learning_rate(make(**keys), 1000)
+
+
+def test_decay_points_are_rounded_up_to_whole_steps():
+  """Half of 78,125 steps, the run of 200 epochs of CIFAR in batches of 128, is 39,062.5."""
+  got = rates(make(), 78_125, [39_061, 39_062, 39_063, 58_593, 58_594])
+  np.testing.assert_allclose(got, [0.1, 0.1, 0.01, 0.01, 0.001], rtol=1e-6)
+  config = make(epochs=90.0, decay_fractions=(), decay_epochs=(30, 60, 80))
+  np.testing.assert_allclose(rates(config, 900, [299, 300, 599, 600]), [0.1, 0.01, 0.01, 0.001], rtol=1e-5)
+
+
+def test_decay_points_at_one_step_are_named():
+  with pytest.raises(UserError, match=r'decay_fractions: 0\.5001 and 0\.51 fall on one step, 6 of 10'):
+    optimizer.learning_rate(make(decay_fractions=(0.5001, 0.51, 0.9)), 10)
+  with pytest.raises(UserError, match='decay_epochs: 31 and 32 fall on one step, 4 of 20'):
+    optimizer.learning_rate(make(decay_fractions=(), decay_epochs=(31, 32)), 20)
+  assert rates(make(), 1, [0]) == pytest.approx([0.1])  # a run of one step: none falls inside
+
+
+@pytest.mark.parametrize('schedule', ['constant', 'cosine', 'step'])
+def test_the_rate_is_in_the_precision_of_the_run(schedule):
+  config = make(dtype='float64', schedule=schedule, epochs=10.0, warmup_epochs=3.0, learning_rate=0.1)
+  with jax.enable_x64(True):
+    rate = jax.jit(optimizer.learning_rate(config, 100))(jnp.int32(7))
+    assert rate.dtype == jnp.float64
+    assert float(rate) == pytest.approx(0.1 * 7 / 30, rel=1e-15)
+  config.dtype = 'float32'
+  assert jax.jit(optimizer.learning_rate(config, 100))(jnp.int32(7)).dtype == jnp.float32
 
 
 PARAMS = {

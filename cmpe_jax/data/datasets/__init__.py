@@ -61,7 +61,7 @@ def describe(config: ml_collections.ConfigDict) -> Dataset:
     UserError: unknown name, an image size that the dataset does not have, a folder without two classes.
   """
   if config.dataset.startswith(FOLDER_PREFIX):
-    return ClassFolder(config.dataset.removeprefix(FOLDER_PREFIX), config.split_seed).describe(config)
+    return ClassFolder(config.dataset.removeprefix(FOLDER_PREFIX), config.split_seed, config.split_by).describe(config)
   if config.dataset not in DATASETS:
     names = ', '.join(repr(name) for name in DATASETS)
     raise UserError(f"dataset={config.dataset!r} is not known. Choose one of: {names}, or 'folder:PATH'.")

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Protocol
 
 import ml_collections
+import numpy as np
 
 from cmpe_jax.data.source import Arrays, Examples
 from cmpe_jax.errors import UserError
@@ -14,6 +15,10 @@ class Content(Protocol):
 
   def examples(self, stored: str) -> Examples:
     """Encoded images of a split. Raises `UserError` if they are not there."""
+    ...
+
+  def labels(self, stored: str) -> np.ndarray:
+    """int32[n], without the images; all 0 where that would mean to read all of them from large files."""
     ...
 
   def arrays(self, stored: str) -> Arrays:

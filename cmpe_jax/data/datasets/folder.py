@@ -2,18 +2,20 @@
 
 import concurrent.futures
 import dataclasses
-import os
+import hashlib
 import pathlib
+import unicodedata
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
-from PIL import Image
 
-from cmpe_jax.data import image
+from cmpe_jax.data import image, listing
 from cmpe_jax.data.datasets.dataset import Dataset, fits
 from cmpe_jax.data.source import Arrays
 from cmpe_jax.errors import UserError
 
+TEST_FOLDERS = ('test', 'val', 'valid', 'validation')
 TEST_PART = 0.2  # of each class, when the folder has no test sub-folder
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
@@ -56,10 +58,12 @@ class ClassFolder:
   Attributes:
     path: of the folder.
     split_seed: which images are the test part, if the folder has no test sub-folder.
+    split_by: what decides it: the 'path' of each, or its 'position' among the others.
   """
 
   path: str
   split_seed: int
+  split_by: str = 'path'
 
   def describe(self, config: ml_collections.ConfigDict) -> Dataset:
     """The dataset as a configuration asks for it; scans the folder, once.
@@ -69,7 +73,7 @@ class ClassFolder:
     Raises:
       UserError: see `scan`.
     """
-    listing = scan(pathlib.Path(self.path), self.split_seed)
+    listing = scan(pathlib.Path(self.path), self.split_seed, self.split_by)
     image_size = config.image_size or 32
     augmentation = config.augmentation or ('crop_flip' if image_size <= 64 else 'random_resized')
     counts = {split: len(files) for split, files in listing.splits.items()}
@@ -97,6 +101,10 @@ class Content:
     """The files."""
     return self.listing.splits[stored]
 
+  def labels(self, stored: str) -> np.ndarray:
+    """Those of the files."""
+    return self.examples(stored).labels
+
   def arrays(self, stored: str) -> Arrays:
     """All images resized, and their labels. Raises `UserError`: one cannot be read."""
     files = self.examples(stored)
@@ -109,11 +117,12 @@ class Content:
       return np.stack(list(pool.map(one, range(len(files))))), files.labels
 
 
-def scan(root: pathlib.Path, split_seed: int) -> Listing:
+def scan(root: pathlib.Path, split_seed: int, split_by: str = 'path') -> Listing:
   """Lists a folder of images in one of two layouts; labels number the class names in alphabetical order.
 
-  * `root/train/CLASS/...` and `root/test/CLASS/...` (or `root/val/CLASS/...`);
-  * `root/CLASS/...`: a fifth of each class, drawn by `split_seed`, becomes the test split.
+  * `root/train/CLASS/...` and `root/test/CLASS/...` (or `val`, `valid`, `validation`; the first of them that is there);
+  * `root/CLASS/...`: about a fifth of each class becomes the test split. With `split_by` 'path' the path of an image
+    below `root` and `split_seed` decide, so that images that come or go leave the others where they are.
 
   Images are the files whose suffix Pillow knows, at any depth below the class folder; hidden files are skipped.
 
@@ -124,12 +133,17 @@ def scan(root: pathlib.Path, split_seed: int) -> Listing:
   root = root.expanduser()
   if not root.is_dir():
     raise UserError(f'folder {str(root)!r} does not exist. Give the folder that holds the class sub-folders.')
-  train, test = _sub(root, 'train'), _sub(root, 'test') or _sub(root, 'val')
+  names_of_test = TEST_FOLDERS[:2] if split_by == 'position' else TEST_FOLDERS  # version 1.0 knew two
+  train, test = _sub(root, 'train'), next(filter(None, (_sub(root, name) for name in names_of_test)), None)
   if train and test:
     names, files = _classes(train)
     return Listing(names, {'train': files, 'test': _classes(test, names)[1]})
-  names, files = _classes(train or root)
-  is_test = _draw_test(files.labels, split_seed)
+  root = train or root
+  names, files = _classes(root)
+  if split_by == 'position':
+    is_test = _draw_test(files.labels, split_seed)
+  else:
+    is_test = _own_test(files.labels, [pathlib.PurePath(path).relative_to(root) for path in files.paths], split_seed)
   rows = {'train': np.flatnonzero(~is_test), 'test': np.flatnonzero(is_test)}
   return Listing(names, {split: files.take(chosen) for split, chosen in rows.items()})
 
@@ -140,7 +154,8 @@ def _sub(root: pathlib.Path, name: str) -> pathlib.Path | None:
 
 def _classes(root: pathlib.Path, expected: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Files]:
   """Class names, and the files in the order of class, then path. `expected`: the training split's names."""
-  found = {path.name: _images(path) for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != '.'}
+  folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != '.']
+  found = {path.name: listing.images(path, [root, *folders]) for path in folders}
   if not any(found.values()):
     raise UserError(f'folder {str(root)!r} holds no images in class sub-folders ({root.name}/CLASS/IMAGE).')
   if expected and set(found) - set(expected):
@@ -155,18 +170,29 @@ def _classes(root: pathlib.Path, expected: tuple[str, ...] = ()) -> tuple[tuple[
   return names, Files(paths, np.asarray(labels, np.int32))
 
 
-def _images(folder: pathlib.Path) -> list[str]:
-  suffixes = Image.registered_extensions()
-  paths = []
-  for parent, _, files in os.walk(folder, followlinks=True):
-    paths += [
-      os.path.join(parent, name) for name in files if name[0] != '.' and os.path.splitext(name)[1].lower() in suffixes
-    ]
-  return sorted(paths)
+def _own_test(labels: np.ndarray, paths: Sequence[pathlib.PurePath], split_seed: int) -> np.ndarray:
+  """bool[n]: the images whose path is hashed into the lowest fifth.
+
+  A class with two or more images has at least one on either side, which is the only case where others matter.
+  """
+  hashes = np.empty(len(paths))
+  for position, path in enumerate(paths):  # disks write accents in one way or the other
+    name = unicodedata.normalize('NFC', path.as_posix()).encode('utf-8', 'surrogateescape')
+    digest = hashlib.blake2b(name, digest_size=8, key=str(split_seed).encode()).digest()
+    hashes[position] = int.from_bytes(digest) / 2**64
+  is_test = hashes < TEST_PART
+  for label in np.unique(labels):
+    members = np.flatnonzero(labels == label)
+    if len(members) > 1:
+      members = members[np.argsort(hashes[members])]
+      is_test[members[0]], is_test[members[-1]] = True, False
+    else:
+      is_test[members] = False
+  return is_test
 
 
 def _draw_test(labels: np.ndarray, split_seed: int) -> np.ndarray:
-  """bool[n]: at least one example of every class that has two or more."""
+  """bool[n], by position, as before version 1.1: at least one example of every class that has two or more."""
   generator = np.random.default_rng(split_seed)
   is_test = np.zeros(len(labels), bool)
   for label in np.unique(labels):

@@ -86,7 +86,7 @@ def prepare(dataset: Preparable, root: pathlib.Path, request: Request) -> pathli
     (directory,) = staging.joinpath(stored).iterdir()
     check(directory, dataset, request.partial)
 
-  directory = _install(stored, root, build)
+  directory = _install(stored, root, build, request.adopt)
   missing = dataset.missing(set(records.counts(directory)), request)
   if missing and not request.partial:
     raise UserError(f'{str(directory)!r} was prepared without {sorted(missing)}. Remove it and prepare again.')
@@ -127,27 +127,34 @@ def _sample(directory: pathlib.Path, split: str) -> np.ndarray:
   return np.asarray(labels)
 
 
-def _install(name: str, root: pathlib.Path, build: Callable[[pathlib.Path], None]) -> pathlib.Path:
+def _install(
+  name: str, root: pathlib.Path, build: Callable[[pathlib.Path], None], adopt: pathlib.Path | None
+) -> pathlib.Path:
   """Runs `build(staging)`, which writes staging/name/VERSION, then renames that into `root`. Returns root/name/VERSION.
 
-  A dataset that is already there is left alone. A killed preparation leaves only the staging directory, which the
-  next one removes; a second process that comes meanwhile waits for the first and finds its result.
+  A dataset that is already there is left alone, unless it is the one to `adopt` and of another format: what is built
+  takes its place. A killed preparation leaves only the staging directory, which the next one removes; a second process
+  that comes meanwhile waits for the first and finds its result.
 
   Raises:
-    UserError: `root` cannot be written, or its disk is full.
+    UserError: `root` cannot be written, or its disk is full; another dataset in another format is there.
   """
   with _locked(root, name):
+    _put_back(name, root)
     if directory := records.find(name, root):
-      return directory
+      made = records.builder(directory)
+      if records.is_array_record(made):
+        return directory
+      if adopt is None or adopt.resolve() != directory.resolve():
+        records.check_format(directory, made)
     staging = root / f'incomplete.{name}'
     shutil.rmtree(staging, ignore_errors=True)
     try:
       with contextlib.redirect_stdout(io.StringIO()):  # TFDS would say that it is done, before the check
         build(staging)
       (version,) = staging.joinpath(name).iterdir()
-      root.joinpath(name).mkdir(exist_ok=True)
       target = root / name / version.name
-      os.rename(version, target)
+      _exchange(version, target, _aside(name, root))
     except OSError as error:
       if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise UserError(f'the disk of {str(root)!r} is full. Make room, or give another --data_dir.') from error
@@ -155,6 +162,29 @@ def _install(name: str, root: pathlib.Path, build: Callable[[pathlib.Path], None
     finally:
       shutil.rmtree(staging, ignore_errors=True)
   return target
+
+
+def _aside(name: str, root: pathlib.Path) -> pathlib.Path:
+  """Where a dataset lies for the moment in which another one takes its place."""
+  return root / f'replaced.{name}'
+
+
+def _exchange(new: pathlib.Path, target: pathlib.Path, aside: pathlib.Path) -> None:
+  """Puts a checked dataset in its place; what was there is removed last."""
+  target.parent.mkdir(exist_ok=True)
+  if target.exists():
+    aside.mkdir()
+    os.rename(target, aside / target.name)
+  os.rename(new, target)
+  shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put_back(name: str, root: pathlib.Path) -> None:
+  """After a process that was killed in `_exchange`: either the new one is in its place, or the old one is."""
+  for old in _aside(name, root).glob('*'):
+    if not root.joinpath(name, old.name).exists():
+      os.rename(old, root / name / old.name)
+  shutil.rmtree(_aside(name, root), ignore_errors=True)
 
 
 @contextlib.contextmanager

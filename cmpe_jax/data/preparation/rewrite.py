@@ -91,8 +91,7 @@ def shrink(examples: Iterable[Example], shorter_side: int) -> Iterator[Example]:
 
 def smaller(data: bytes, name: str, shorter_side: int) -> bytes:
   """An image as JPEG whose shorter side is `shorter_side` (bicubic); one that is not larger stays as it is."""
-  with Image.open(io.BytesIO(data)) as opened:
-    width, height = opened.size
+  width, height, _ = image.facts(data, name)
   if min(width, height) <= shorter_side:
     return data
   scale = shorter_side / min(width, height)

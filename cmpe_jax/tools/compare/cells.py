@@ -10,7 +10,7 @@ from typing import Any
 
 import ml_collections
 
-from cmpe_jax import names
+from cmpe_jax import keys, names
 from cmpe_jax.config import check, flatten
 from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
@@ -154,6 +154,7 @@ def claim(workdir: pathlib.Path, base: ml_collections.ConfigDict, variants: Sequ
   theirs = json.loads(path.read_text())
   lines = [] if theirs['varied'] == varied else [f'  compared: {theirs["varied"]} there, {varied} now']
   old, new = ({key: names.current(key, value) for key, value in each['recipe'].items()} for each in (theirs, ours))
+  old = {key: value for key, value in keys.BEFORE.items() if key in new} | old  # a comparison of an older version
   both = sorted(old.keys() & new.keys()) if lines else sorted(old.keys() | new.keys())
   lines += [f'  {key}: {old.get(key)!r} there, {new.get(key)!r} now' for key in both if old.get(key) != new.get(key)]
   if lines:

@@ -28,7 +28,7 @@ def main(kind: str, path: str, config: ml_collections.ConfigDict, workdir: str) 
   """
   check_choice('the first argument', kind, tuple(READERS))
   check(config)
-  start.jax()
+  start.jax(config.dtype)
   resolved = datasets.describe(config).resolve(config)
   variables = READERS[kind](path, resolved.model)
   initial.write(workdir, resolved, variables)

@@ -8,7 +8,6 @@ import concurrent.futures
 import csv
 import io
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +15,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
+from cmpe_jax.data import image, listing
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import start
 from cmpe_jax.runtime.printing import aligned
@@ -32,14 +31,13 @@ def find(paths: Sequence[str]) -> list[pathlib.Path]:
   Raises:
     UserError: a path that does not exist, a folder without images.
   """
-  suffixes, found = Image.registered_extensions(), []
+  found = []
   for path in map(pathlib.Path, paths):
     if not path.exists():
       raise UserError(f'{str(path)!r} does not exist: give an image file or a folder of them.')
     inside = [path]
     if path.is_dir():
-      walked = (pathlib.Path(parent, name) for parent, _, names in os.walk(path, followlinks=True) for name in names)
-      inside = sorted(file for file in walked if file.suffix.lower() in suffixes and file.name[0] != '.')
+      inside = [pathlib.Path(name) for name in listing.images(path)]
       if not inside:
         raise UserError(f'folder {str(path)!r} holds no files with a suffix of an image format, such as .jpg or .png.')
     found += inside
@@ -79,7 +77,7 @@ def _batches(
   def prepare(path: pathlib.Path) -> tuple[np.ndarray, str] | UserError:
     try:
       data = trained.read(path)
-      return run.square(data, str(path)), note(data, run.dataset.image_size)
+      return run.square(data, str(path)), note(data, run.dataset.image_size, str(path))
     except UserError as error:
       return error
 
@@ -97,11 +95,13 @@ def _batches(
         yield kept, np.stack(images)
 
 
-def note(data: bytes, size: int) -> str:
-  """What a reader should know of a readable image: that it moves, or is smaller than the network's `size`; or ''."""
-  with Image.open(io.BytesIO(data)) as opened:
-    width, height = opened.size
-    frames = getattr(opened, 'n_frames', 1)
+def note(data: bytes, size: int, name: str) -> str:
+  """What a reader should know of an image: that it moves, or is smaller than the network's `size`; or ''.
+
+  Raises:
+    UserError: a frame that is not there: the file is cut off.
+  """
+  width, height, frames = image.facts(data, name)
   notes = [f'first of {frames} frames'] if frames > 1 else []
   notes += [f'{width}x{height} pixels enlarged'] if min(width, height) < size else []
   return ', '.join(notes)

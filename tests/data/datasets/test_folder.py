@@ -8,7 +8,7 @@ from harness import resolved
 from PIL import Image
 
 from cmpe_jax import config as configuration
-from cmpe_jax.data import datasets, splits
+from cmpe_jax.data import datasets, listing, splits
 from cmpe_jax.data.datasets import folder
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import mesh
@@ -31,7 +31,7 @@ def config_for(root: pathlib.Path, **changes):
   return config
 
 
-@pytest.mark.parametrize('test_folder', ['test', 'val'])
+@pytest.mark.parametrize('test_folder', ['test', 'val', 'valid', 'validation'])
 def test_split_folders(tmp_path, test_folder):
   fill(tmp_path / 'train', 4)
   fill(tmp_path / test_folder, 2, suffix='.bmp')
@@ -47,14 +47,49 @@ def test_split_folders(tmp_path, test_folder):
       assert tuple(pixels[16, 16].tolist()) == COLOURS[info.class_names[label]]
 
 
-def test_own_split_is_fixed_and_stratified(tmp_path):
+@pytest.mark.parametrize('split_by', ['path', 'position'])
+def test_own_split_is_fixed_and_has_all_classes(tmp_path, split_by):
   fill(tmp_path, 10)
-  first, again, other = (folder.scan(tmp_path, seed).splits for seed in (0, 0, 1))
-  assert [len(first['train']), len(first['test'])] == [24, 6]
-  assert np.bincount(first['test'].labels).tolist() == [2, 2, 2]
+  first, again, other = (folder.scan(tmp_path, seed, split_by).splits for seed in (0, 0, 1))
+  counts = np.bincount(first['test'].labels).tolist()
+  assert counts == [2, 2, 2] if split_by == 'position' else min(counts) >= 1
+  assert len(first['train']) + len(first['test']) == 30
+  assert np.bincount(first['train'].labels, minlength=3).min() >= 1
   assert not set(first['train'].paths) & set(first['test'].paths)
   assert first['test'].paths == again['test'].paths
   assert first['test'].paths != other['test'].paths
+
+
+def test_images_that_come_or_go_leave_the_others_where_they_are(tmp_path):
+  """1,000 images in two classes: a fifth is for the test, and each stays on its side wherever the folder lies."""
+  for number in range(1000):
+    path = tmp_path / 'here' / 'ab'[number % 2] / f'{number}.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+  def tested(root):
+    splits = folder.scan(root, 7).splits
+    names = [{str(pathlib.Path(path).relative_to(root)) for path in splits[part].paths} for part in ('test', 'train')]
+    assert not names[0] & names[1]
+    return names[0]
+
+  before = tested(tmp_path / 'here')
+  assert 200 - 3 * 13 < len(before) < 200 + 3 * 13  # binomial: standard deviation 12.6
+  (tmp_path / 'here' / 'a' / '00.png').touch()  # first in the order
+  (tmp_path / 'here' / 'b' / '1.png').unlink()
+  assert tested(tmp_path / 'here') ^ before <= {'a/00.png', 'b/1.png'}
+  after = tested(tmp_path / 'here')
+  (tmp_path / 'here').rename(tmp_path / 'there')
+  assert tested(tmp_path / 'there') == after
+
+
+@pytest.mark.parametrize('seed', range(10))
+def test_a_class_of_two_has_one_on_either_side_and_a_class_of_one_is_trained_on(tmp_path, seed):
+  fill(tmp_path, 2, ['red', 'blue'])
+  fill(tmp_path, 1, ['green'])
+  splits = folder.scan(tmp_path, seed).splits
+  assert splits['test'].labels.tolist() == [0, 2]
+  assert splits['train'].labels.tolist() == [0, 1, 2]
 
 
 def test_large_images_are_streamed_in_crops(tmp_path):
@@ -115,6 +150,22 @@ def test_unreadable_image_is_named(tmp_path, image_size):
   with pytest.raises(UserError, match=r'\.jpg is not a readable image'):
     for _ in splits.open_split(config, datasets.describe(config), 'train', mesh.make()).train([(0, 1)]):
       pass
+
+
+def test_links_in_a_circle_multiply_nothing(tmp_path):
+  fill(tmp_path / 'images', 3)
+  (tmp_path / 'images' / 'red' / 'again').symlink_to(tmp_path / 'images' / 'red')
+  (tmp_path / 'images' / 'blue' / 'a').mkdir()
+  (tmp_path / 'images' / 'blue' / 'a' / 'up').symlink_to('../..')
+  (tmp_path / 'elsewhere').mkdir()
+  Image.new('RGB', (9, 9)).save(tmp_path / 'elsewhere' / 'linked.png')
+  (tmp_path / 'images' / 'green' / 'link').symlink_to(tmp_path / 'elsewhere')
+  found = [pathlib.Path(path).name for path in listing.images(tmp_path / 'images' / 'red')]
+  assert found == ['0.png', '1.png', '2.png']
+  assert len(listing.images(tmp_path / 'images' / 'green')) == 4
+  assert len(listing.images(tmp_path / 'images')) == 10
+  splits = folder.scan(tmp_path / 'images', 0).splits
+  assert (np.bincount(splits['train'].labels) + np.bincount(splits['test'].labels)).tolist() == [3, 4, 3]
 
 
 def test_missing_class_in_the_test_folder_is_allowed(tmp_path):

@@ -54,9 +54,11 @@ def train(
     total = run.schedule.total
     if start >= total:
       console.say(f'nothing left to do: step {start} of {total} is done (raise epochs to train on).')
-    else:
-      profiler = opened.enter_context(Profiler(workdir, profile))
-      Trainer(run, source, evaluator, checkpoints, writer, console, profiler, stop, start).train(state)
+    profiler = opened.enter_context(Profiler(workdir, profile if start < total else None))
+    trainer = Trainer(run, source, evaluator, checkpoints, writer, console, profiler, stop, start)
+    trainer.catch_up(state)
+    if start < total:
+      trainer.train(state)
     checkpoints.wait()
     values = _results(run, evaluator, checkpoints, writer, max(start, total))
     chosen = checkpoints.choose('best')

@@ -1,26 +1,30 @@
-"""Checkpoints: `WORKDIR/checkpoints/STEP/`, each with the state and the configuration. Nothing else imports Orbax.
+"""Checkpoints: `WORKDIR/checkpoints/STEP/`, with state, configuration and checksums. Nothing else imports Orbax.
 
 Arrays are stored whole, by the names of their parameters, whatever devices they came from. A checkpoint appears under
-its final name only when it is complete, so a process that dies while writing leaves the earlier ones as they were.
+its final name only when it is complete, so a process that dies while writing leaves the earlier ones as they were. What
+is read is held against the checksums of what was saved.
 """
 
-import gc
+import contextlib
 import logging
 import operator
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import flax
 import jax
 import ml_collections
 import orbax.checkpoint as ocp
-from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from cmpe_jax import config as configuration
 from cmpe_jax import names
-from cmpe_jax.errors import UserError, check_choice
+from cmpe_jax.errors import Interrupted, UserError, check_choice
 from cmpe_jax.models import paths
-from cmpe_jax.runtime import places, processes
+from cmpe_jax.runtime import loops, places, printing, processes
+from cmpe_jax.training import checksums, saved
+from cmpe_jax.training.saved import Damaged
 from cmpe_jax.training.state import TrainState
 
 SCORE = 'accuracy'  # the metric that chooses the best checkpoint
@@ -34,12 +38,17 @@ class Checkpoints:
 
     Raises:
       UserError: the workdir cannot be written, or does not exist where it is only read.
+      Damaged: no checkpoint can be listed; where they are only read: one cannot.
     """
     self.directory = places.place(workdir) / 'checkpoints'
+    self.put_aside: list[str] = []  # damaged checkpoints, in sentences
+    self._records: dict[int, checksums.Record | None] = {}
     if keep_newest:
-      processes.together('workdir', lambda: _prepare(self.directory))
+      processes.together('workdir', self._prepare)
     elif not self.directory.exists():
       raise UserError(f'workdir={workdir!r} has no checkpoints: give the --workdir of a training run.')
+    else:
+      self._scores()
     score = operator.itemgetter(SCORE)
     newest = keep.LatestN(max(keep_newest, 1))
     best = keep.BestN(n=1, get_metric_fn=score, keep_checkpoints_without_metrics=False)
@@ -54,6 +63,7 @@ class Checkpoints:
     for item, handler, kinds in (
       ('state', ocp.PyTreeCheckpointHandler(), (args.PyTreeSave, args.PyTreeRestore)),
       ('config', ocp.JsonCheckpointHandler(), (args.JsonSave, args.JsonRestore)),
+      ('checksums', ocp.JsonCheckpointHandler(), (args.JsonSave, args.JsonRestore)),
     ):
       for kind in kinds:
         registry.add(item, kind, handler)
@@ -61,8 +71,8 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(self.directory, options=options, handler_registry=registry)
 
   def steps(self) -> list[int]:
-    """The steps of complete checkpoints, in order."""
-    return sorted(step for step in self._manager.all_steps() if _complete(self.directory / str(step)))
+    """The steps of finished checkpoints, in order; whether they are intact shows when they are read."""
+    return saved.steps(self.directory)
 
   def choose(self, which: str) -> int:
     """The step of the 'newest' checkpoint, or of the 'best': the highest validation accuracy, and where no
@@ -70,13 +80,14 @@ class Checkpoints:
 
     Raises:
       UserError: there is none.
+      Damaged: the score of one cannot be read.
     """
     check_choice('checkpoint', which, names.CHECKPOINTS)
     steps = self.steps()
     if not steps:
       raise UserError(f'{self.directory} holds no complete checkpoint: train first, or give another --workdir.')
     if which == 'best':
-      scored = [(metrics[SCORE], step) for step in steps if (metrics := self._manager.metrics(step))]
+      scored = [(score, step) for step, score in self._scores().items() if score is not None]
       return max(scored)[1] if scored else steps[-1]
     return steps[-1]
 
@@ -88,24 +99,32 @@ class Checkpoints:
     step = int(state.step)
     if step in self.steps():
       return
+    tree, plain = flax.serialization.to_state_dict(state), configuration.plain(config)
+    record = {} if jax.process_index() else checksums.of_state(tree, plain, score)  # only the first one's is written
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.PyTreeSave(flax.serialization.to_state_dict(state)),
-        config=ocp.args.JsonSave(configuration.plain(config)),
+        state=ocp.args.PyTreeSave(tree),
+        config=ocp.args.JsonSave(plain),
+        checksums=ocp.args.JsonSave(record),
       ),
       metrics=None if score is None else {SCORE: score},
     )
 
   def config(self, step: int) -> ml_collections.ConfigDict:
-    """The (resolved) configuration that a checkpoint was trained with; keys that are newer have their defaults."""
-    return configuration.from_plain(self._read(step, 'config', ocp.args.JsonRestore()))
+    """The (resolved) configuration that a checkpoint was trained with; keys that are newer have their defaults.
+
+    Raises:
+      Damaged: it is not what was written.
+    """
+    return configuration.from_plain(saved.config(self.directory / str(step)))
 
   def restore(self, step: int, like: TrainState) -> TrainState:
     """The state of a checkpoint, with the tree, shapes, types and placement of `like`.
 
     Raises:
       UserError: the checkpoint is of another model; the message lists what differs.
+      Damaged: its values are not those that were saved.
     """
     target = flax.serialization.to_state_dict(like)
     self._check(step, target)
@@ -115,14 +134,51 @@ class Checkpoints:
 
   def variables(self, step: int, averaged: bool) -> dict[str, Any]:
     """{'params', 'batch_stats'} of a checkpoint on this process's first device, or their moving averages."""
-    tree = self._manager.item_metadata(step)['state'].tree
+    tree = self._tree(step)
     wanted = {'ema': tree['ema']} if averaged else {name: tree[name] for name in ('params', 'batch_stats')}
     restored = self._local(step, wanted)
     return restored['ema'] if averaged else restored
 
   def arrays(self, step: int) -> dict[str, jax.Array]:
     """Everything in a checkpoint by name: {'params/head/kernel': ..., 'opt_state/...': ..., 'step': ...}."""
-    return paths.named(self._local(step, self._manager.item_metadata(step)['state'].tree))
+    return paths.named(self._local(step, self._tree(step)))
+
+  def set_aside(self, damaged: dict[int, str]) -> None:
+    """Moves damaged checkpoints ({step: why}) to `damaged/`, all processes at once; `put_aside` says where they lie.
+
+    Raises:
+      Damaged: there is no other one.
+    """
+    if jax.process_index() == 0:
+      self.put_aside += saved.put_aside(self.directory, self.steps(), damaged)
+    processes.barrier('damaged checkpoints')
+    self._manager.reload()
+
+  def _prepare(self) -> None:
+    if jax.process_index() == 0:
+      saved.make(self.directory)
+      self.put_aside += saved.prepare(self.directory, SCORE)
+
+  def _scores(self) -> dict[int, float | None]:
+    return {step: saved.score(self.directory / str(step), SCORE) for step in self.steps()}
+
+  def _record(self, step: int) -> checksums.Record | None:
+    """The checksums of a checkpoint; says so where it has none."""
+    if step not in self._records:
+      path = self.directory / str(step)
+      self._records[step] = saved.record(path)
+      if self._records[step] is None:
+        printing.say(f'{path} was written without checksums: its values are not verified', sys.stderr)
+    return self._records[step]
+
+  def _tree(self, step: int) -> Any:
+    """What Orbax says of the arrays in a checkpoint: shapes and types, which have to be those that were saved."""
+    record = self._record(step)
+    with self._reading(step):
+      tree = self._manager.item_metadata(step)['state'].tree
+      if record and _shapes(tree) != checksums.shapes(record):
+        raise ValueError('state/_METADATA has changed')
+    return tree
 
   def _local(self, step: int, wanted: Any) -> Any:
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -133,18 +189,30 @@ class Checkpoints:
     arguments = ocp.args.PyTreeRestore(
       abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
     )
-    return self._read(step, 'state', arguments)
+    record = self._record(step)
+    with self._reading(step):
+      restored = self._manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
+      changed = checksums.differing(restored, record) if record else []
+      if changed:
+        raise ValueError(f'{len(changed)} arrays are not what was saved, such as {changed[0]}')
+    return restored
 
-  def _read(self, step: int, item: str, arguments: Any) -> Any:
-    """An item of a checkpoint. Raises `UserError` if its files are cut short or changed."""
+  @contextlib.contextmanager
+  def _reading(self, step: int) -> Iterator[None]:
+    """Takes whatever goes wrong inside for damage, but for what other causes have: the storage, memory, rights."""
     try:
-      return self._manager.restore(step, args=ocp.args.Composite(**{item: arguments}))[item]
+      with loops.patient():
+        yield
+      return
+    except (UserError, Interrupted, MemoryError, PermissionError):
+      raise
     except Exception as error:
-      if places.explain(error) or not (isinstance(error, ValueError) or type(error) is Exception):  # the latter: arrays
+      if 'RESOURCE_EXHAUSTED' in str(error) or (places.is_bucket(self.directory) and places.explain(error)):
         raise
-      why = str(error.__cause__ or error).splitlines()[0]
-    gc.collect()  # Orbax's other reads, which would complain when the interpreter ends
-    raise UserError(f'{self.directory / str(step)} is damaged ({why}): remove it to go on from the one before it.')
+      cause = error.__cause__ or error
+      why = (str(cause) or type(cause).__name__).splitlines()[0][:200]
+    loops.forget()
+    raise Damaged(self.directory / str(step), why)
 
   def wait(self) -> None:
     """Returns when what was saved is on disk."""
@@ -155,7 +223,7 @@ class Checkpoints:
     self._manager.close()
 
   def _check(self, step: int, target: Any) -> None:
-    theirs, ours = _shapes(self._manager.item_metadata(step)['state'].tree), _shapes(target)
+    theirs, ours = _shapes(self._tree(step)), _shapes(target)
     if theirs == ours:
       return
     lines = [f'  - {name} {theirs[name]}' for name in sorted(theirs) if ours.get(name) != theirs[name]]
@@ -167,31 +235,6 @@ class Checkpoints:
       + more
       + '\nUse its configuration, or another --workdir.'
     )
-
-
-def _prepare(directory: epath.Path) -> None:
-  """Makes the directory and removes what a killed process left half written. Only the first process does."""
-  if jax.process_index():
-    return
-  places.check_bucket(directory)
-  try:
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / '.writable').write_text('')
-    (directory / '.writable').unlink(missing_ok=True)  # a removal whose answer was lost is done twice
-  except OSError as error:
-    raise places.explain(error) or UserError(
-      f'workdir={str(directory.parent)!r} cannot be written ({error.strerror or error}): give another --workdir.'
-    ) from error
-  for path in directory.iterdir() if directory.exists() else ():  # a bucket has no empty folders
-    if path.name.isdigit() and not _complete(path):
-      path.rmtree()
-
-
-def _complete(path: epath.Path) -> bool:
-  """In a bucket nothing can be renamed at once: there Orbax marks what is complete by a file that it writes last."""
-  names = ['_CHECKPOINT_METADATA', 'state/_METADATA', 'config/metadata']
-  names += ['commit_success.txt'] if places.is_bucket(path) else []
-  return all((path / name).exists() for name in names)
 
 
 def _shapes(tree: Any) -> dict[str, str]:

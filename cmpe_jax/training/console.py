@@ -7,9 +7,9 @@ from typing import TextIO
 import jax
 
 from cmpe_jax.runtime.printing import say, table
-from cmpe_jax.training import optimizer, state
+from cmpe_jax.training import curves, optimizer, state
 from cmpe_jax.training.run import Run
-from cmpe_jax.training.writer import CURVES, FILE
+from cmpe_jax.training.writer import FILE
 
 Values = dict[str, float]
 
@@ -69,7 +69,7 @@ class Console:
   def trained(self, values: Values, seconds: float, checkpoint: str, workdir: str) -> None:
     """The end of a training run."""
     rows = results(values) | {'time': f'{seconds:.0f} s', 'checkpoint': checkpoint}
-    rows |= {'curves': f'tensorboard --logdir {workdir}/{CURVES}', 'numbers': f'{workdir}/{FILE}'}
+    rows |= {'curves': f'tensorboard --logdir {workdir}/{curves.FOLDER}', 'numbers': f'{workdir}/{FILE}'}
     self.say('\n' + table(rows))
 
   def tested(self, values: Values, seconds: float, checkpoint: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from cmpe_jax.data.source import Source
 from cmpe_jax.errors import Interrupted, UserError
 from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.runtime import processes
 from cmpe_jax.runtime.profiler import Profiler
 from cmpe_jax.runtime.signals import Stop
 from cmpe_jax.training.checkpoint import Checkpoints
@@ -122,14 +123,27 @@ class Trainer:
       return
     self._read(self._late.rest())
     began = time.perf_counter()
+    saves, select = CHECKPOINT in due or stopped, self._schedule.select
+    if saves and not select:  # first: an evaluation that fails, as of an unreadable image, does not cost the steps
+      self._save(state, None)
     score = self._evaluate(done, state) if EVALUATE in due else None
-    if CHECKPOINT in due or stopped:
-      self._writer.send()
-      self._checkpoints.save(state, self._run.config, score if self._schedule.select else None)
+    if saves and select:
+      self._save(state, score)
     self._clock.paused(time.perf_counter() - began)
     if stopped and done < total:
       self._checkpoints.wait()
       raise Interrupted(f'stopped and saved at step {done} of {total}: the same command goes on from there.')
+
+  def _save(self, state: TrainState, score: float | None) -> None:
+    self._writer.send()
+    self._checkpoints.save(state, self._run.config, score)
+
+  def catch_up(self, state: TrainState) -> None:
+    """Evaluates at the start what a run that ended between its checkpoint and its evaluation left out."""
+    start, schedule = self._start, self._schedule
+    due = not schedule.select and 0 < start <= schedule.total and EVALUATE in schedule.at(start)
+    if due and processes.first_says(not self._writer.find(start, 'eval/')):
+      self._evaluate(start, state)
 
   def _evaluate(self, done: int, state: TrainState) -> float:
     """Writes eval/... (and eval_ema/...); returns the accuracy that chooses the best checkpoint."""

@@ -6,20 +6,18 @@ import time
 import jax
 import ml_collections
 
-from cmpe_jax import config as configuration
 from cmpe_jax.data.source import Source
 from cmpe_jax.runtime import lock, processes
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime.profiler import Profiler
 from cmpe_jax.runtime.signals import Stop
 from cmpe_jax.training import run as runs
-from cmpe_jax.training import warm_start
 from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.console import Console
 from cmpe_jax.training.evaluate import Evaluator
 from cmpe_jax.training.loop import Trainer
+from cmpe_jax.training.resume import first_state
 from cmpe_jax.training.run import Run
-from cmpe_jax.training.state import TrainState
 from cmpe_jax.training.writer import Writer
 
 
@@ -56,14 +54,16 @@ def train(
       data.close()
       run, source, evaluator = processes.together('configuration and data', lambda: _open(begun, data))
     _agree(run, source, workdir)
-    state, start = _first_state(run, checkpoints, console)
+    state, start = first_state(run, checkpoints, console)
     writer = opened.enter_context(contextlib.closing(Writer(workdir, start)))
     total = run.schedule.total
     if start >= total:
       console.say(f'nothing left to do: step {start} of {total} is done (raise epochs to train on).')
-    else:
-      profiler = opened.enter_context(Profiler(workdir, profile))
-      Trainer(run, source, evaluator, checkpoints, writer, console, profiler, stop, start).train(state)
+    profiler = opened.enter_context(Profiler(workdir, profile if start < total else None))
+    trainer = Trainer(run, source, evaluator, checkpoints, writer, console, profiler, stop, start)
+    trainer.catch_up(state)
+    if start < total:
+      trainer.train(state)
     checkpoints.wait()
     values = _results(run, evaluator, checkpoints, writer, max(start, total))
     chosen = checkpoints.choose('best')
@@ -98,24 +98,6 @@ def _agree(run: Run, source: Source, workdir: str) -> None:
   if jax.process_count() > 1:
     seen = {'workdir': processes.workdir_mark(workdir), 'training split': runs.data_mark(source)}
     processes.check_same(run.facts() | seen)
-
-
-def _first_state(run: Run, checkpoints: Checkpoints, console: Console) -> tuple[TrainState, int]:
-  """The newest checkpoint's state, or the initial one; and its step."""
-  newest = max(checkpoints.steps(), default=None)
-  if newest is not None:
-    configuration.check_resumed(run.config, checkpoints.config(newest), newest)
-  variables = run.variables()
-  console.begins(run, variables)
-  if newest is None and run.config.init_from:
-    variables, report = processes.together('init_from', lambda: warm_start.load(run.config, variables))
-    console.say(report)
-  state = meshes.replicate(run.state(meshes.replicate(variables, run.mesh)), run.mesh)
-  if newest is None:
-    return state, 0
-  state = checkpoints.restore(newest, state)
-  console.say(f'going on from the checkpoint at step {newest}')
-  return state, newest
 
 
 def _results(run: Run, evaluator: Evaluator, checkpoints: Checkpoints, writer: Writer, done: int) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 import json
 import pathlib
+import sys
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,8 +12,9 @@ from etils import epath
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import places
 from cmpe_jax.runtime.mirror import Mirror
+from cmpe_jax.training import curves
 
-FILE, CURVES = 'metrics.jsonl', 'tensorboard'
+FILE = 'metrics.jsonl'
 
 
 class Writer:
@@ -23,7 +24,7 @@ class Writer:
   """
 
   def __init__(self, workdir: str, step: int):
-    """Opens both for a run that has done `step` steps: what lies after that step is dropped.
+    """Opens both for a run that has done `step` steps: what lies after that step is dropped, the curves are filled up.
 
     Raises:
       UserError: the workdir cannot be written.
@@ -31,24 +32,23 @@ class Writer:
     target = places.place(workdir)
     self._lines: list[dict[str, Any]] = []
     self._board: Any = None
+    self._earlier: list[epath.Path] = []
     self._mirror: Mirror | None = None
     self._temporary: tempfile.TemporaryDirectory[str] | None = None
     self._path = pathlib.Path(FILE)
     if jax.process_index():
       return
-    from tensorboardX import SummaryWriter  # late: 0.3 s
-
     try:
       self._lines = [line for line in _lines(target / FILE) if line['step'] <= step]
+      self._earlier = curves.files(target)
+      known = curves.times(self._earlier)
       if places.is_bucket(target):
         self._temporary = tempfile.TemporaryDirectory()
         self._mirror = Mirror(pathlib.Path(self._temporary.name), target)
       folder = pathlib.Path(self._temporary.name if self._temporary else target)
       self._path = folder / FILE
       self._rewrite()
-      self._board = SummaryWriter(
-        str(folder / CURVES), purge_step=step + 1, flush_secs=10, filename_suffix=f'.{step:09}'
-      )
+      self._board = curves.begin(folder, step, self._lines, known)
     except OSError as error:
       raise places.explain(error) or UserError(
         f'{target / FILE} cannot be written ({error.strerror or error}): give another --workdir.'
@@ -87,6 +87,7 @@ class Writer:
       self._board.close()
     if self._mirror:
       self._mirror.close()
+      curves.remove(self._earlier, but=self._path.parent)
     if self._temporary:
       self._temporary.cleanup()
 
@@ -97,11 +98,21 @@ class Writer:
     temporary.replace(self._path)
 
 
-def _lines(path: epath.Path) -> Iterator[dict[str, Any]]:
-  """The whole lines of a file whose last one may be cut off."""
-  if path.exists():
-    for text in path.read_text().splitlines():
-      try:
-        yield json.loads(text)
-      except json.JSONDecodeError:
-        continue
+def _lines(path: epath.Path) -> list[dict[str, Any]]:
+  """The lines of a file that can be read; says how many cannot, such as a last one that was cut off."""
+  texts = path.read_bytes().splitlines() if path.exists() else []
+  read = [_line(text) for text in texts]
+  lines = [line for line in read if line is not None]
+  if len(lines) < len(read):
+    count = len(read) - len(lines)
+    print(f'{path}: {count} of {len(read)} lines cannot be read and are dropped', file=sys.stderr, flush=True)
+  return lines
+
+
+def _line(text: bytes) -> dict[str, Any] | None:
+  try:
+    line = json.loads(text)
+  except ValueError:  # no UTF-8, no JSON
+    return None
+  is_one = isinstance(line, dict) and type(line.get('step')) is int
+  return line if is_one and all(type(value) in (int, float) for value in line.values()) else None

@@ -1,4 +1,5 @@
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -188,5 +189,5 @@ def test_initial_weights_are_loaded_in_one_line(tmp_path):
 
 def test_only_this_module_imports_orbax():
   package = pathlib.Path(cmpe_jax.__file__).parent
-  users = [path.name for path in package.rglob('*.py') if 'orbax' in path.read_text().lower().split('import', 1)[-1]]
+  users = [path.name for path in package.rglob('*.py') if re.search(r'^ *(import|from) orbax', path.read_text(), re.M)]
   assert users == ['checkpoint.py']

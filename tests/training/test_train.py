@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.special
+from harness import newest_arrays
 
 import cmpe_jax
 from cmpe_jax import config as configuration
@@ -119,6 +120,36 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_examples_and_keeps_the_la
   kept = checkpoint.Checkpoints(str(tmp_path))
   assert kept.choose('newest') == found - 1
   kept.close()
+
+
+@pytest.mark.parametrize('validation', [0.0, 0.1])
+def test_an_evaluation_that_fails_costs_no_steps_where_its_score_does_not_decide(tmp_path, validation, monkeypatch):
+  every = {'checkpoint_every_steps': 4, 'eval_every_steps': 4, 'ema_decay': 0.9, 'validation': validation}
+  config = make(epochs=0.6, **every)  # 1433 images, or 1290, in batches of 128: 7 steps
+  train(config, str(tmp_path / 'whole'))
+  evaluate_all, count = Evaluator.__call__, iter(range(100))
+
+  def fails(self, variables):
+    if next(count) in (0, 3):  # at step 4, then in the second half of step 7: that of the moving averages
+      raise UserError('3.png is not a readable image')
+    return evaluate_all(self, variables)
+
+  monkeypatch.setattr(Evaluator, '__call__', fails)
+  for done in (4, 7) if validation == 0 else (None, 4):
+    with pytest.raises(UserError, match='3.png'):
+      train(config, str(tmp_path / 'broken'))
+    kept = checkpoint.Checkpoints(str(tmp_path / 'broken'))
+    assert max(kept.steps(), default=None) == done
+    kept.close()
+  train(config, str(tmp_path / 'broken'))
+  timed = ('train/images_per_second', 'train/data_wait')
+  whole, broken = (
+    [{name: value for name, value in line.items() if name not in timed} for line in lines(tmp_path / name)]
+    for name in ('whole', 'broken')
+  )
+  assert broken == whole
+  arrays = [newest_arrays(tmp_path / name)[1] for name in ('whole', 'broken')]
+  jax.tree.map(np.testing.assert_array_equal, *arrays)
 
 
 @pytest.mark.parametrize('devices', [1, 2, 8])

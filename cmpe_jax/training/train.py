@@ -6,6 +6,7 @@ import time
 import jax
 import ml_collections
 
+from cmpe_jax import config as configuration
 from cmpe_jax.data.source import Source
 from cmpe_jax.runtime import lock, processes
 from cmpe_jax.runtime import mesh as meshes

@@ -103,11 +103,12 @@ def test_the_forms_old_names_are_read_everywhere(tmp_path):
 
 def test_keys_that_an_old_configuration_lacks_have_their_defaults():
   saved = configuration.plain(configuration.base())
-  del saved['remat'], saved['model']['scan_blocks']
+  del saved['remat'], saved['warmup_start'], saved['model']['scan_blocks']
   config = configuration.from_plain(saved)
   configuration.check(config)
   assert (config.remat, config.model.scan_blocks) == (False, False)
   assert jax.tree.leaves(config.decay_fractions) == [0.5, 0.75]
+  assert config.warmup_start == 0.0
 
 
 def test_keys_that_decide_something_new_keep_the_old_meaning_in_old_configurations():

@@ -22,9 +22,9 @@ def peak_rate(config: ml_collections.ConfigDict) -> float:
 def learning_rate(config: ml_collections.ConfigDict, total_steps: int) -> optax.Schedule:
   """Learning rate as a function of the number of steps done.
 
-  Linear warm-up from 0 over `warmup_epochs`, then 'constant', 'cosine' (to 0 at the end) or 'step' (times
-  `decay_factor` at each decay point; points count from the start of the run, whatever the warm-up, and are rounded up
-  to whole steps). In float64 for dtype='float64', else in float32.
+  Linear warm-up from `warmup_start` times the rate over `warmup_epochs`, then 'constant', 'cosine' (to 0 at the end) or
+  'step' (times `decay_factor` at each decay point; points count from the start of the run, whatever the warm-up, and
+  are rounded up to whole steps). In float64 for dtype='float64', else in float32.
 
   Raises:
     UserError: decay points or a warm-up outside of the run; two decay points at one step.
@@ -43,7 +43,11 @@ def learning_rate(config: ml_collections.ConfigDict, total_steps: int) -> optax.
   else:
     points = _decay_steps(config, total_steps)
     after = optax.piecewise_constant_schedule(peak, {point - warmup: config.decay_factor for point in points})
-  rate = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup]) if warmup else after
+  rate = (
+    optax.join_schedules([optax.linear_schedule(config.warmup_start * peak, peak, warmup), after], [warmup])
+    if warmup
+    else after
+  )
   if config.dtype == 'float64' and jax.config.jax_enable_x64:  # type: ignore[attr-defined]
     return lambda step: jnp.asarray(rate(jnp.asarray(step, jnp.float64)), jnp.float64)  # Optax divides in float32
   return rate

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cmpe_jax import config as configuration
+from cmpe_jax import recipes
 from cmpe_jax.errors import UserError
 from cmpe_jax.training import optimizer
 
@@ -75,6 +76,14 @@ def test_decay_points_at_one_step_are_named():
   with pytest.raises(UserError, match='decay_epochs: 31 and 32 fall on one step, 4 of 20'):
     optimizer.learning_rate(make(decay_fractions=(), decay_epochs=(31, 32)), 20)
   assert rates(make(), 1, [0]) == pytest.approx([0.1])  # a run of one step: none falls inside
+
+
+def test_a_warm_up_begins_with_its_part_of_the_rate():
+  """Goyal et al. 2017: from the base rate of 0.1 to k times as much, by a constant amount a step."""
+  config = recipes.imagenet(50, 'none')
+  assert rates(config, 900, [0, 25, 50]) == pytest.approx([0.0, 0.2, 0.4])
+  config.warmup_start = 0.25
+  assert rates(config, 900, [0, 25, 50]) == pytest.approx([0.1, 0.25, 0.4])
 
 
 @pytest.mark.parametrize('schedule', ['constant', 'cosine', 'step'])

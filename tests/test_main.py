@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 from harness import newest_arrays
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 CONFIG = """
 from cmpe_jax import config as configuration
@@ -23,6 +24,9 @@ def get_config():
                  'checkpoint_every_steps': 7, 'mixup_alpha': 1.0, 'ema_decay': 0.9, 'steps_per_call': 1})
   return config
 """
+
+OFTEN = ('--config.epochs=20.0', '--config.checkpoint_every_steps=3', '--config.eval_every_steps=30')
+TIMED = ('train/images_per_second', 'train/data_wait')
 
 
 def command(tmp_path, *arguments):
@@ -100,10 +104,10 @@ def lines(workdir):
   return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
 
 
-def interrupt(tmp_path, workdir, number, delay):
+def interrupt(tmp_path, workdir, number, delay, *arguments):
   """Starts the command, sends the signal some time after it shows its first step; returns exit code and output."""
   process = subprocess.Popen(
-    command(tmp_path, f'--workdir={workdir}'),
+    command(tmp_path, f'--workdir={workdir}', *arguments),
     env=environment(),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
@@ -140,6 +144,41 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(tmp_p
   evaluated = [{line['step']: line for line in lines(place) if 'eval/loss' in line} for place in (whole, broken)]
   assert evaluated[0] == evaluated[1]
   assert [line['step'] for line in lines(broken)] == sorted(line['step'] for line in lines(broken))
+
+
+def curves(workdir):
+  """The points that TensorBoard reads, speeds aside: {name: [(step, value), ...]}."""
+  found = EventAccumulator(str(workdir / 'tensorboard'), size_guidance={'scalars': 0}).Reload()
+  names = [name for name in found.Tags()['scalars'] if name not in TIMED]
+  return {name: [(event.step, event.value) for event in found.Scalars(name)] for name in names}
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_the_arrays_lines_and_curves_are_those_of_one_run(tmp_path):
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  assert run(tmp_path, f'--workdir={whole}', *OFTEN).returncode == 0
+  seed = time.time_ns()
+  print(f'the moments follow from seed {seed}')
+  draw, kills = random.Random(seed), 0
+  while kills < 20:
+    code, output = interrupt(tmp_path, broken, signal.SIGKILL, draw.uniform(0, 0.06), *OFTEN)
+    if code == 0:  # it was faster: once more from the beginning of what a kill may have cost
+      break
+    assert (code, 'Traceback' in output) == (-signal.SIGKILL, False), output
+    kills += 1
+  done = run(tmp_path, f'--workdir={broken}', *OFTEN)
+  assert done.returncode == 0, done.stderr
+  (step, want), (its_step, got) = newest_arrays(whole), newest_arrays(broken)
+  print(f'{kills} kills; {done.stdout.count("damaged")} put aside')
+  assert kills == 20
+  assert step == its_step
+  assert want.keys() == got.keys()
+  for name, value in want.items():
+    np.testing.assert_array_equal(got[name], value, err_msg=name)
+  untimed = [[{k: v for k, v in line.items() if k not in TIMED} for line in lines(place)] for place in (whole, broken)]
+  assert untimed[0] == untimed[1]
+  assert curves(whole) == curves(broken)
+  assert len(curves(whole)) == 11
 
 
 def test_sigterm_saves_and_ends_with_code_75(tmp_path):

@@ -55,8 +55,30 @@ def _run(body: Callable[[], object], argv: list[str]) -> int:
     if type(error).__name__ == 'JaxRuntimeError' and _is_one_of_several() and peers.is_lost(str(error)):
       return _end(RESUMABLE, f'a computation over all processes failed, as when one of them ends ({first}). {AGAIN}')
     return _of_storage(error)
+  except TimeoutError as error:
+    return _of_waiting(error) if _is_one_of_several() else _of_storage(error)
   except Exception as error:
     return _of_storage(error)
+
+
+def _of_waiting(error: TimeoutError) -> int:
+  """The end of one of several processes that waited in vain, as Orbax does for all to have saved, while it closes too.
+
+  What went wrong before that, in this process, is the reason and decides.
+  """
+  part: BaseException | None = error
+  while part is not None:
+    if isinstance(part, UserError):
+      return _end(WRONG, f'error: {part}')
+    if isinstance(part, Interrupted | KeyboardInterrupt):
+      return _end(RESUMABLE, f'{str(part) or "interrupted."} {AGAIN}')
+    if not isinstance(part, OSError) and type(part).__name__ != 'JaxRuntimeError':
+      raise error  # a fault of the program
+    part = part.__cause__ or part.__context__
+  try:
+    return _of_storage(error)
+  except TimeoutError:
+    return _end(RESUMABLE, f'a process did not come, as when it has ended ({error}). {AGAIN}')
 
 
 def _of_storage(error: Exception) -> int:

@@ -5,7 +5,7 @@ last). So one that has it and lacks a file, or holds one that cannot be read, wa
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from etils import epath
@@ -148,15 +148,19 @@ def _move(path: epath.Path, why: str) -> str:
     number += 1
     aside = path.parent / ASIDE / f'{path.name}.{number}'
   if places.is_bucket(path):
-    for file in sorted(path.rglob('*')):
-      if file.is_file():
-        (aside / file.relative_to(path)).write_bytes(file.read_bytes())
+    for file in _files(path):
+      (aside / file.relative_to(path)).write_bytes(file.read_bytes())
     (path / 'commit_success.txt').unlink(missing_ok=True)  # what a kill leaves from here on is removed as half written
     path.rmtree()
   else:
     aside.parent.mkdir(exist_ok=True)
     path.rename(aside)
   return f'{path} is damaged ({why}): it lies in {aside} now'
+
+
+def _files(path: epath.Path) -> Iterator[epath.Path]:
+  for part in path.iterdir():
+    yield from _files(part) if part.is_dir() else (part,)
 
 
 def _json(path: epath.Path, name: str) -> Any:

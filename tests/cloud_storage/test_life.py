@@ -6,7 +6,7 @@ import signal
 import socket
 
 import pytest
-from cloud_storage.commands import WORKDIR, lines, names, saved, wait_for
+from cloud_storage.commands import WORKDIR, lines, names, said, saved, wait_for
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec('gcsfs') is None, reason='gcsfs is not installed')
 
@@ -89,3 +89,26 @@ def test_compiled_programs_in_the_bucket(cloud, commands):
   assert commands.main(WORKDIR, **environment)[0] == 0
   assert names(cloud, 'run/compiled_programs/') == kept
   assert not cloud.faults.requests('POST', 'name=run/compiled_programs/')
+
+
+def test_a_damaged_checkpoint_is_put_aside(cloud, commands):
+  code, _, err = commands.main(WORKDIR)
+  assert code == 0, err
+  below = [item['name'] for item in cloud.store.list('bucket', {'prefix': 'run/checkpoints/14/'})['items']]
+  name = max(below, key=lambda name: len(cloud.store.get('bucket', name, {}).data))
+  data = bytearray(cloud.store.get('bucket', name, {}).data)
+  for i in range(1, 200):
+    data[len(data) * i // 200] ^= 1
+  cloud.store.put('bucket', name, bytes(data), {})
+  code, _, err = commands.main(WORKDIR, '--mode=eval')
+  assert (code, 'run/checkpoints/14 is damaged (' in said(err)) == (2, True), err
+
+  code, out, err = commands.main(WORKDIR)
+  assert code == 0, err
+  assert 'it lies in gs://bucket/run/checkpoints/damaged/14 now' in out
+  assert 'going on from the checkpoint at step 10' in out
+  assert saved(cloud) == [10, 14]
+  assert cloud.store.get('bucket', name.replace('/14/', '/damaged/14/'), {}).data == bytes(data)
+  assert [line['step'] for line in lines(cloud)] == [2, 4, 6, 7, 8, 10, 12, 14, 14]
+  files = names(cloud, 'run/tensorboard/')
+  assert [file[-2:] for file in files] == ['.0', '.1']  # those of the first run are gone

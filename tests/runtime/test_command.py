@@ -26,6 +26,49 @@ def test_exit_codes(error, code, capsys):
   assert str(error) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+  ('before', 'code', 'said'),
+  [
+    (None, 75, 'a process did not come, as when it has ended (Timed out while waiting for async_write_complete'),
+    (UserError('the disk is full'), 2, 'error: the disk is full'),
+    (Interrupted('stopped and saved at step 3.'), 75, 'stopped and saved at step 3. The same command goes on'),
+    (OSError(28, 'No space left on device', 'metrics.jsonl'), 2, 'the disk of the workdir is full'),
+    (jax.errors.JaxRuntimeError('UNAVAILABLE: heartbeat'), 75, 'async_write_complete'),
+  ],
+)
+def test_a_process_that_waits_in_vain_for_others_can_be_started_again(before, code, said, monkeypatch, capsys):
+  """As Orbax ends, in a `finally` as well, when another process died while all of them saved."""
+  monkeypatch.setattr(command, '_is_one_of_several', lambda: True)
+
+  def body():
+    try:
+      if before:
+        raise before
+    finally:
+      raise TimeoutError('Timed out while waiting for async_write_complete barrier.')
+
+  assert command.run(body, ['test']) == code
+  assert said in capsys.readouterr().err
+
+
+def test_a_fault_of_one_of_several_processes_keeps_its_traceback(monkeypatch):
+  monkeypatch.setattr(command, '_is_one_of_several', lambda: True)
+
+  def body():
+    try:
+      raise KeyError('a fault')
+    finally:
+      raise TimeoutError('Timed out while waiting for async_write_complete barrier.')
+
+  with pytest.raises(TimeoutError):
+    command.run(body, ['test'])
+
+
+def test_a_time_limit_of_one_process_is_no_such_thing():
+  with pytest.raises(TimeoutError):
+    command.run(raises(TimeoutError('of something else')), ['test'])
+
+
 def test_anything_else_keeps_its_traceback():
   with pytest.raises(ZeroDivisionError):
     command.run(lambda: 1 / 0, ['test'])

@@ -51,7 +51,7 @@ def _initial(run: Run, console: Console, go_on: bool) -> TrainState:
   """The state before the first step, or one like it (`go_on`: its values will be read from a checkpoint)."""
   variables = run.variables()
   console.begins(run, variables)
-  if run.config.init_from and not go_on:
+  if run.init_from and not go_on:
     variables, report = processes.together('init_from', lambda: warm_start.load(run.config, variables))
     console.say(report)
   return meshes.replicate(run.state(meshes.replicate(variables, run.mesh)), run.mesh)

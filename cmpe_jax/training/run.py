@@ -92,6 +92,11 @@ class Run:
     """The state before the first step."""
     return state.create(variables, self.optimizer, self.config.ema_decay > 0)
 
+  @property
+  def init_from(self) -> str:
+    """The workdir of another run whose weights the first step starts from; '': random ones."""
+    return self.config.init_from
+
   def facts(self) -> dict[str, Any]:
     """What has to be the same in all processes."""
     flat = configuration.flatten(self.config)

@@ -78,6 +78,18 @@ KEYS = {
   ),
   'svhn_extra': Key(True, 'SVHN trains on train + extra (604,388 images) instead of train (73,257)'),
   'augmentation': Key('', "'': the dataset's", choices=names.AUGMENTATIONS),
+  'train_interpolation': Key(
+    'four_pixels',
+    "of random-resized crops: 'four_pixels' (each pixel from the nearest four: fast), or 'bilinear' or 'bicubic', "
+    'which average over all pixels of a large photo',
+    choices=names.INTERPOLATIONS,
+  ),
+  'eval_interpolation': Key(
+    'bilinear',
+    "of centre crops: 'bilinear' or 'bicubic', as torchvision and timm do it; 'four_pixels': as before version 1.1",
+    choices=names.INTERPOLATIONS,
+    before='four_pixels',
+  ),
   'stored_side': Key(
     0, 'imagenet2012: shorter side of the images stored by data.prepare --shorter_side; 0: originals', low=0
   ),

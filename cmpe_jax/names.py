@@ -19,6 +19,7 @@ DECAYS = ('kernels', 'all')
 CHECKPOINTS = ('best', 'newest')
 SPLIT_BY = ('path', 'position')
 HELD_OUT_BY = ('class', 'position')
+INTERPOLATIONS = ('bilinear', 'bicubic', 'four_pixels')
 SPLITS = ('train', 'validation', 'test')
 
 # What version 1.0 called values of keys; configurations that were saved then are read by these.

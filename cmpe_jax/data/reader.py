@@ -33,6 +33,8 @@ class Reader:
       original file; else the largest centred square is resized.
     batch_size: the global one.
     rows: the positions in the global batch that this process reads.
+    train_interpolation: of random-resized crops, see `image.centre_crop`.
+    eval_interpolation: of centre crops.
   """
 
   examples: Examples
@@ -41,6 +43,8 @@ class Reader:
   is_cropped: bool
   batch_size: int
   rows: np.ndarray
+  train_interpolation: str = 'four_pixels'
+  eval_interpolation: str = 'bilinear'
 
   def train(self, call: tuple[int, int]) -> Batch:
     """The own rows of steps first .. first + count - 1: arrays of shape [count, rows, ...]."""
@@ -71,10 +75,11 @@ class Reader:
     return {'image': images, 'label': labels, 'mask': drawn >= 0, 'index': drawn}
 
   def _random(self, epoch: int, example: int, data: bytes, name: str) -> np.ndarray:
-    return image.random_crop(data, name, self.image_size, order.augmentation(self.seed, epoch, example))
+    generator = order.augmentation(self.seed, epoch, example)
+    return image.random_crop(data, name, self.image_size, generator, self.train_interpolation)
 
   def _centre(self, data: bytes, name: str) -> np.ndarray:
-    return image.centre_crop(data, name, self.image_size)
+    return image.centre_crop(data, name, self.image_size, self.eval_interpolation)
 
   def _square(self, data: bytes, name: str) -> np.ndarray:
     return image.resize(image.decode(data, name), self.image_size)

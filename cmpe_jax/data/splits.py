@@ -41,6 +41,7 @@ def open_split(config: ml_collections.ConfigDict, dataset: Dataset, split: str, 
     mesh=mesh,
     threads=config.input_threads,
     processes=config.input_processes,
+    interpolations=(config.train_interpolation, config.eval_interpolation),
   )
 
 

@@ -43,6 +43,7 @@ class Streamed:
     mesh: jax.sharding.Mesh,
     threads: int = 0,
     processes: int = 0,
+    interpolations: tuple[str, str] = ('four_pixels', 'bilinear'),
   ):
     self.num_examples = len(examples)
     self.resident: dict[str, jax.Array] = {}
@@ -51,6 +52,7 @@ class Streamed:
     self._seed, self._batch_size, self._mesh = seed, batch_size, mesh
     self._threads = threads or (1 if processes else min(os.cpu_count() or 1, MAX_THREADS))
     self._processes = processes
+    self._interpolations = interpolations
     self._running: list[Any] = []
 
   def train(self, calls: Iterable[Call]) -> Generator[Batch]:
@@ -70,7 +72,9 @@ class Streamed:
 
   def _reader(self, batch_size: int) -> reader.Reader:
     rows = own_rows(meshes.batch_sharding(self._mesh), batch_size)
-    return reader.Reader(self._examples, self._seed, self._image_size, self._is_cropped, batch_size, rows)
+    return reader.Reader(
+      self._examples, self._seed, self._image_size, self._is_cropped, batch_size, rows, *self._interpolations
+    )
 
   def _send(
     self, elements: list[Any], own: reader.Reader, read: Callable[[Any], Any], leading: int

@@ -82,11 +82,16 @@ def test_a_profile_lands_in_the_bucket(cloud, commands):
 def test_compiled_programs_in_the_bucket(cloud, commands):
   """They lie beside the run; one that goes on from another machine compiles nothing again."""
   environment = {'JAX_COMPILATION_CACHE_DIR': None}
-  assert commands.main(WORKDIR, '--config.epochs=0.3', **environment)[0] == 0
+  cloud.faults.order('hang', 'POST', 'name=run/checkpoints/10/commit_success', seconds=5)
+  first = commands.start(f'--config={commands.config}', WORKDIR, **environment)
+  wait_for(cloud, 'name=run/checkpoints/10/commit_success')  # it has trained and evaluated by then
+  first.send_signal(signal.SIGKILL)
+  first.communicate()
   kept = names(cloud, 'run/compiled_programs/')
   assert kept
   cloud.faults.clear()
-  assert commands.main(WORKDIR, **environment)[0] == 0
+  code, out, err = commands.main(WORKDIR, **environment)
+  assert (code, 'going on from the checkpoint at step 5' in out) == (0, True), err
   assert names(cloud, 'run/compiled_programs/') == kept
   assert not cloud.faults.requests('POST', 'name=run/compiled_programs/')
 

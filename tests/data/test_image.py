@@ -1,6 +1,7 @@
 """Decoding and cropping on the host, with both decoders."""
 
 import io
+import pathlib
 import subprocess
 import sys
 
@@ -35,13 +36,35 @@ def ramp() -> Image.Image:
   return Image.fromarray(np.stack([0.7 * columns, 0.9 * rows, 0 * rows + 90], -1).round().astype(np.uint8))
 
 
-def test_centre_crop_is_resize_256_crop_224(decoder):
+@pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic'])
+@pytest.mark.parametrize(('name', 'height', 'width'), [('wide', 75, 110), ('tall', 131, 90), ('square', 97, 97)])
+def test_centre_crop_is_that_of_timm(name, height, width, interpolation, decoder):
+  """What `timm.data.create_transform(32, interpolation=..., crop_pct=224/256)` of timm 1.0.31 made of random pixels."""
+  pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+  with np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'timm_centre_crops.npz') as golden:
+    expected = golden[f'{name}_{interpolation}']
+  result = image.centre_crop(encode(Image.fromarray(pixels), 'PNG'), name, 32, interpolation)
+  np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic', 'four_pixels'])
+def test_random_crops_of_a_large_photo_average_where_asked(interpolation, decoder):
+  """Of black and white pixels in turns, 40 a pixel of the crop, the mean is grey; single pixels are black or white."""
+  pixels = np.zeros((1280, 1280, 3), np.uint8)
+  pixels[::2, ::2] = pixels[1::2, 1::2] = 255
+  data = encode(Image.fromarray(pixels), 'PNG')
+  crops = [image.random_crop(data, 'board', 8, order.augmentation(0, 0, i), interpolation) for i in range(8)]
+  distance = abs(np.array(crops).astype(int) - 127.5).mean()
+  assert distance > 20 if interpolation == 'four_pixels' else distance < 3
+
+
+def test_a_centre_crop_of_four_pixels_is_resize_256_crop_224(decoder):
   """On a linear ramp the resampling filter does not matter: compare with Pillow's resize and crop, in two steps."""
   size = 256 * WIDTH // HEIGHT, 256
   resized = ramp().resize(size, Image.Resampling.BICUBIC)
   left, top = (size[0] - 224) // 2, 16
   expected = np.asarray(resized.crop((left, top, left + 224, top + 224)), float)
-  result = image.centre_crop(encode(ramp(), quality=98), 'ramp', 224)
+  result = image.centre_crop(encode(ramp(), quality=98), 'ramp', 224, 'four_pixels')
   assert result.shape == (224, 224, 3)
   assert result.dtype == np.uint8
   assert abs(result - expected).max() < 5

@@ -45,7 +45,7 @@ class Trained:
       UserError: not a readable image.
     """
     if self.dataset.is_cropped:
-      return image.centre_crop(data, name, self.dataset.image_size)
+      return image.centre_crop(data, name, self.dataset.image_size, self.config.eval_interpolation)
     return image.resize(image.decode(data, name), self.dataset.image_size)
 
   def normalize(self, images: jax.Array) -> jax.Array:

@@ -48,7 +48,7 @@ clean:
 # A .venv is made anew if another Python made it than the one that PYTHON= names, or it had other CONSTRAINTS.
 WHOSE = import sys; print(sys.version, sys.base_prefix)
 ifneq ($(origin PYTHON),file)
-ifneq ($(shell $(PYTHON) -c '$(WHOSE)' 2>&1),$(shell .venv/bin/python -c '$(WHOSE)' 2>&1))
+ifneq ($(shell $(PYTHON) -c '$(WHOSE)' 2>&1),$(shell test -x .venv/bin/python && .venv/bin/python -c '$(WHOSE)' 2>&1))
 .venv/pyvenv.cfg: another-venv
 endif
 endif

@@ -36,7 +36,9 @@ def make(tmp_path):
   def call(*words, **more):
     calls = tmp_path / 'calls'
     calls.write_text('')
-    subprocess.run(['make', 'test', *words], cwd=tmp_path, env=environment | more, check=True, capture_output=True)
+    words = ['make', 'test', *words]
+    done = subprocess.run(words, cwd=tmp_path, env=environment | more, check=True, capture_output=True, text=True)
+    assert 'not found' not in done.stderr  # of a .venv that is not there yet, say
     return calls.read_text().splitlines()
 
   return call
@@ -46,6 +48,11 @@ def test_a_second_call_installs_nothing(make):
   assert make() == FIRST
   assert make() == ['old pytest']
   assert make('PYTHON=python3') == ['old pytest']
+
+
+def test_a_first_call_can_name_a_python(make):
+  assert make('PYTHON=./new') == ['new venv', 'new pip -r requirements-test.txt', 'new pytest']
+  assert make('PYTHON=./new') == ['new pytest']
 
 
 @pytest.mark.parametrize('where', ['command line', 'environment'])

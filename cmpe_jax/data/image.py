@@ -111,6 +111,11 @@ def centre_crop(data: bytes, name: str, size: int, interpolation: str = 'bilinea
   return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
+def evaluated(data: bytes, name: str, size: int, is_cropped: bool, interpolation: str) -> np.ndarray:
+  """An image file as an evaluation shows it: `centre_crop`, or `resize` where nothing is cropped."""
+  return centre_crop(data, name, size, interpolation) if is_cropped else resize(decode(data, name), size)
+
+
 def _crop(data: bytes, name: str, size: int, choose: Callable[[int, int], Box], is_mirrored: bool) -> np.ndarray:
   """Crops what `choose(height, width)` says and resizes it (bilinear, each output pixel from the nearest four)."""
   fast = _fast()

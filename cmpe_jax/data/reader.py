@@ -61,8 +61,7 @@ class Reader:
 
   def evaluate(self, drawn: np.ndarray) -> Batch:
     """The own rows of the global batch int32[batch_size] of positions, without randomness; -1 is padding."""
-    crop = self._centre if self.is_cropped else self._square
-    return self._batch(drawn[self.rows], lambda row, *example: crop(*example))
+    return self._batch(drawn[self.rows], lambda row, *example: self._evaluated(*example))
 
   def _batch(self, drawn: np.ndarray, crop: Callable[..., np.ndarray]) -> Batch:
     size = len(drawn)
@@ -78,8 +77,8 @@ class Reader:
     generator = order.augmentation(self.seed, epoch, example)
     return image.random_crop(data, name, self.image_size, generator, self.train_interpolation)
 
-  def _centre(self, data: bytes, name: str) -> np.ndarray:
-    return image.centre_crop(data, name, self.image_size, self.eval_interpolation)
+  def _evaluated(self, data: bytes, name: str) -> np.ndarray:
+    return image.evaluated(data, name, self.image_size, self.is_cropped, self.eval_interpolation)
 
   def _square(self, data: bytes, name: str) -> np.ndarray:
     return image.resize(image.decode(data, name), self.image_size)

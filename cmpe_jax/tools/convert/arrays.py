@@ -1,6 +1,17 @@
 """Arrays of other libraries in our layout."""
 
+import ml_collections
 import numpy as np
+
+
+def with_classes(
+  model_config: ml_collections.ConfigDict, arrays: dict[str, np.ndarray], bias: str
+) -> ml_collections.ConfigDict:
+  """A copy of `config.model` whose `num_classes`, if 0, is that of a file, whose classifier's bias is called `bias`."""
+  config = model_config.copy_and_resolve_references()
+  if not config.num_classes and bias in arrays:
+    config.num_classes = len(arrays[bias])
+  return config
 
 
 def to_ours(theirs: np.ndarray, ndim: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import builder, gates, initializers, paths
-from cmpe_jax.tools.convert.arrays import to_ours
+from cmpe_jax.tools.convert.arrays import to_ours, with_classes
 
 MAGIC = 0x112
 ARRAY_VERSIONS = (0xF993FAC9, 0xF993FACA)
@@ -90,9 +90,7 @@ def from_gluon(path: str, model_config: ml_collections.ConfigDict) -> dict[str, 
     UserError: unreadable file; names or shapes that do not match, both lists in full.
   """
   arrays = read(path)
-  config = model_config.copy_and_resolve_references()
-  if not config.num_classes and 'output.bias' in arrays:
-    config.num_classes = len(arrays['output.bias'])
+  config = with_classes(model_config, arrays, 'output.bias')
   if config.backbone == 'imagenet_resnet' or config.gate_bias:
     raise UserError(
       "the authors' files hold 32x32 ResNets and Wide ResNets without gate biases: give such a config.model."

@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import builder, initializers, paths
-from cmpe_jax.tools.convert.arrays import to_ours
+from cmpe_jax.tools.convert.arrays import to_ours, with_classes
 
 TOPS = {'stem': 'conv1', 'stem_bn': 'bn1', paths.CLASSIFIER: 'fc'}
 LAYERS = {'shortcut': 'downsample.0', 'shortcut_bn': 'downsample.1', 'squeeze': 'se.fc1', 'excite': 'se.fc2'}
@@ -84,9 +84,7 @@ def from_timm(path: str, model_config: ml_collections.ConfigDict) -> dict[str, A
     UserError: unreadable file; names or shapes that do not match, both lists in full.
   """
   arrays = read(path)
-  config = model_config.copy_and_resolve_references()
-  if not config.num_classes and 'fc.bias' in arrays:
-    config.num_classes = len(arrays['fc.bias'])
+  config = with_classes(model_config, arrays, 'fc.bias')
   _check_network(config)
   template = initializers.init(builder.build(config), jax.random.key(0), image_size=64)
   leaves, structure = jax.tree_util.tree_flatten_with_path(template)

@@ -44,9 +44,8 @@ class Trained:
     Raises:
       UserError: not a readable image.
     """
-    if self.dataset.is_cropped:
-      return image.centre_crop(data, name, self.dataset.image_size, self.config.eval_interpolation)
-    return image.resize(image.decode(data, name), self.dataset.image_size)
+    dataset = self.dataset
+    return image.evaluated(data, name, dataset.image_size, dataset.is_cropped, self.config.eval_interpolation)
 
   def normalize(self, images: jax.Array) -> jax.Array:
     """uint8[N, H, W, 3] -> what the network takes."""

@@ -78,7 +78,7 @@ def _lease(place: epath.Path) -> Iterator[None]:
     ended.set()
     thread.join()
     with contextlib.suppress(Exception):  # a lease that stays runs out
-      lease.object.delete()
+      lease.release()
 
 
 class _Lease:
@@ -119,6 +119,10 @@ class _Lease:
         with contextlib.suppress(exceptions.PreconditionFailed):  # somebody else was faster: look again
           return self._write(current)
       time.sleep(1.0)
+
+  def release(self) -> None:
+    """Removes the lease if it is still ours. Raises what the client raises if it is not, or storage does not answer."""
+    self.object.delete(if_generation_match=self._generation)
 
   def renew(self, ended: threading.Event) -> None:
     """Ends the process at once if the lease is another's: from then on everything that it writes would be wrong."""

@@ -84,6 +84,14 @@ def test_a_second_run_in_a_bucket_is_refused_when_the_first_shows_life(service):
   first.wait()
 
 
+def test_a_run_that_ends_leaves_the_lease_of_another_alone(service):
+  first = begin('gs://bucket/run', 4.0, **service.environment())
+  assert first.stdout.readline() == 'holds\n', first.stderr.read()
+  service.store.put('bucket', 'run/.lease', b'of another run', {})
+  assert first.wait(timeout=30) == 0
+  assert service.store.get('bucket', 'run/.lease', {}).data == b'of another run'
+
+
 @pytest.mark.slow
 def test_a_lease_that_nobody_renews_is_taken_within_a_minute(service):
   first = begin('gs://bucket/run', **service.environment())

@@ -41,3 +41,13 @@ def test_the_program_of_bfloat16_says_nothing_of_precision():
   before.__name__ = 'sums'
   assert lowered(sums, jnp.bfloat16) == lowered(before, jnp.bfloat16)
   assert lowered(sums, jnp.float32) != lowered(before, jnp.float32)
+
+
+@pytest.mark.parametrize(('platform', 'products'), [('tpu', 1), ('cuda', 0), ('rocm', 0), ('cpu', 0)])
+def test_only_a_tpu_sums_the_pixels_of_a_strided_projection_by_a_product(platform, products):
+  """The GPU's compiler finds no tiles for a product with one row; the mean's product with the kernel is another one."""
+  x = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.bfloat16)
+  kernel = jax.ShapeDtypeStruct((1, 1, 4, 8), jnp.float32)
+  traced = jax.jit(descriptors.mean_of_conv, static_argnums=(2, 3)).trace(x, kernel, (2, 2), (0, 0))
+  text = traced.lower(lowering_platforms=(platform,)).as_text()
+  assert text.count('stablehlo.dot_general') == 1 + products

@@ -5,11 +5,21 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
 
-# Every order, gate and form for inference; training, whose programs take minutes each, for three gates. Goes on where it stopped.
-costs_imagenet50() {
-  local network=(--config=configs/imagenet_cmpe50.py --config.batch_size=64 --topology=v5e:2x4 '--orders=pre,post')
-  "$PYTHON" -m cmpe_jax.tools.benchmark step "${network[@]}" --modes=infer --json=benchmarks/costs_imagenet50.json
-  "$PYTHON" -m cmpe_jax.tools.benchmark step "${network[@]}" --gates=none,se,pair_1x1 --json=benchmarks/costs_imagenet50.json
+# A ResNet-50 for one chip that need not be there, NAME TOPOLOGY BATCH: every order, gate and form for inference; training, whose
+# programs take minutes each, for three gates. Goes on where it stopped.
+costs() {
+  local network=(--config=configs/imagenet_cmpe50.py "--config.batch_size=$3" "--topology=$2" '--orders=pre,post')
+  network+=("--json=benchmarks/$1.json")
+  "$PYTHON" -m cmpe_jax.tools.benchmark step "${network[@]}" --modes=infer
+  "$PYTHON" -m cmpe_jax.tools.benchmark step "${network[@]}" --modes=train --gates=none,se,pair_1x1
+}
+
+costs_imagenet50_h100() {
+  costs costs_imagenet50_h100 h100:1 256
+}
+
+costs_imagenet50_v5e() {
+  costs costs_imagenet50_v5e v5e:2x4 64
 }
 
 times_resnet164() {
@@ -37,7 +47,7 @@ input() {
   "$PYTHON" -m cmpe_jax.tools.benchmark input --images="${IMAGES:?a folder with JPEG photos}" --json=benchmarks/input.json
 }
 
-every=(costs_imagenet50 times_resnet164 times_imagenet50 peer first_step input)
+every=(costs_imagenet50_h100 costs_imagenet50_v5e times_resnet164 times_imagenet50 peer first_step input)
 for name in "${@:-${every[@]}}"; do
   if [[ " ${every[*]} " != *" $name "* ]]; then
     echo "$name is none of: ${every[*]}" >&2

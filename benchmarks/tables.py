@@ -7,44 +7,72 @@ import json
 import pathlib
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cmpe_jax import names
 
 HERE = pathlib.Path(__file__).resolve().parent
+BEFORE = HERE / 'before'
 Found = dict[str, Any]
 TURNS = 'All take turns; medians of the rounds, in brackets the range:'
+BYTES = (
+  'Bytes that a ResNet-50 reads and writes for images of 224x224, relative to the same network without a gate in '
+  'version 1.0 (`infer`: from images to logits; `train`: a training step; `pre`, `post`: the order of activation). '
+  'An arrow leads from version 1.0 to now:'
+)
+MORE = (
+  'Some gates in the fused form: memory, multiplications of convolutions and matrix products relative to no gate, '
+  'operations that are begun one after the other (on a GPU kernels), and the largest arrays that they write:'
+)
 PAGE = HERE.parent / 'docs' / 'speed.md'
 
 
 def costs(found: Found) -> str:
-  """Bytes accessed relative to the network without a gate, by gate and form; orders and modes beside one another."""
-  cells = found['cells']
-  columns = [(mode, order) for mode in ('infer', 'train') for order in ('pre', 'post') if _none(order, mode) in cells]
+  """Bytes relative to version 1.0's network without a gate, then what else the gates cost that are trained."""
+  return f'{markdown(_bytes(found))}\n\n{MORE}\n\n{markdown(_more(found["cells"]))}'
+
+
+def _bytes(found: Found) -> list[list[str]]:
+  """By gate and form, orders and modes beside one another; before and after where version 1.0 moved something else."""
+  cells, before = found['cells'], found.get('before', found)['cells']
+  columns = [(mode, order) for mode in ('infer', 'train') for order in ('pre', 'post') if _none(order, mode) in before]
   rows = [['gate', 'form', *(f'{mode}, {order}' for mode, order in columns)]]
-  rows.append(['`none`', '', *(f'{cells[_none(order, mode)]["accessed"] / 1e9:.2f} GB' for mode, order in columns)])
-  for gate, form in dict.fromkeys(tuple(name.split()[1:3]) for name in cells):
-    if gate != 'none':
-      own = [cells.get(f'{order} {gate} {form} {mode}') for mode, order in columns]
-      none = [cells[_none(order, mode)] for mode, order in columns]
-      rows.append([f'`{gate}`', form, *(_ratio(a, b) for a, b in zip(own, none, strict=True))])
-  rows[2:] = sorted(rows[2:], key=_place)
-  return markdown(rows)
+  for gate, form in sorted(dict.fromkeys(tuple(name.split()[1:3]) for name in cells), key=_place):
+    row = []
+    for mode, order in columns:
+      sizes = [kept.get(f'{order} {gate} {form} {mode}', {}).get('accessed') for kept in (before, cells)]
+      none = before[_none(order, mode)]['accessed']
+      texts = [f'{size / 1e9:.2f} GB' if gate == 'none' else f'{size / none:.3f}' for size in sizes if size]
+      row.append(' → '.join(dict.fromkeys(texts)) or '-')
+    rows.append([f'`{gate}`', form.strip('-'), *row])
+  return rows
 
 
-def _place(row: list[str]) -> tuple[int, bool]:
-  """Where a row stands: gates in the order of `names.GATES`, those that are not in it last; the fused form second."""
-  gates, gate = list(names.GATES), row[0].strip('`')
-  return gates.index(gate) if gate in gates else len(gates), row[1] == 'fused'
+def _more(cells: Found) -> list[list[str]]:
+  """Memory, multiplications and kernels of the gates that are trained, in the fused form."""
+  rows = [['', 'gate', 'temporary', 'of `none`', 'peak', 'multiplications', 'kernels', 'largest arrays']]
+  for mode, order in ((mode, order) for mode in ('train', 'infer') for order in ('pre', 'post')):
+    trained = [name for name in cells if name.startswith(order) and name.endswith('train') and 'reference' not in name]
+    for name in sorted((name.replace('train', mode) for name in trained), key=lambda name: _place(name.split()[1:3])):
+      own, none = cells[name], cells[_none(order, mode)]
+      arrays = ', '.join(f'{count} x {shape}' for shape, _, count in own.get('largest', [])[:2])
+      memory = [f'{own["temporary"] / 1e9:.2f} GB', f'{own["temporary"] / none["temporary"]:.3f}']
+      products = f'{own["multiplications"] / none["multiplications"]:.3f}'
+      row = [f'{mode}, {order}', f'`{name.split()[1]}`', *memory, f'{own["peak"] / 1e9:.2f} GB', products]
+      rows.append([*row, f'{own["kernels"]:,}', arrays])
+  return rows
+
+
+def _place(cell: Sequence[str]) -> tuple[int, bool]:
+  """Where gate and form stand: in the order of `names.GATES`, gates that are not in it last; the fused form second."""
+  gate, form = cell
+  gates = list(names.GATES)
+  return gates.index(gate) if gate in gates else len(gates), form == 'fused'
 
 
 def _none(order: str, mode: str) -> str:
   return f'{order} none - {mode}'
-
-
-def _ratio(own: Found | None, none: Found) -> str:
-  return f'{own["accessed"] / none["accessed"]:.3f}' if own else '-'
 
 
 def times(found: Found) -> str:
@@ -120,11 +148,8 @@ def caption(about: Found) -> str:
 
 
 TABLES: dict[str, tuple[Callable[[Found], str], str]] = {
-  'costs_imagenet50': (
-    costs,
-    'Bytes that a ResNet-50 reads and writes for images of 224x224, relative to the same network without a gate '
-    '(`infer`: from images to logits; `train`: a whole training step; `pre`, `post`: the order of activation):',
-  ),
+  'costs_imagenet50_h100': (costs, BYTES),
+  'costs_imagenet50_v5e': (costs, BYTES),
   'times_resnet164': (times, f'ResNet-164 on images of 32x32. {TURNS}'),
   'times_imagenet50': (times, f'ResNet-50 on images of 224x224. {TURNS}'),
   'peer': (
@@ -146,12 +171,18 @@ TABLES: dict[str, tuple[Callable[[Found], str], str]] = {
 }
 
 
+def _read(file: pathlib.Path) -> Found:
+  """The numbers, and below 'before' those that version 1.0 had if they are kept."""
+  found, before = json.loads(file.read_text()), BEFORE / file.name
+  return found | ({'before': json.loads(before.read_text())} if before.exists() else {})
+
+
 def filled(text: str) -> str:
   """The text with all its tables written anew from the files that are there."""
   for name, (make, words) in TABLES.items():
     file = HERE / f'{name}.json'
     if file.exists():
-      found = json.loads(file.read_text())
+      found = _read(file)
       marks = f'<!-- {name} -->', f'<!-- /{name} -->'
       body = f'{marks[0]}\n{words}\n\n{make(found)}\n\n{caption(found["about"])}\n{marks[1]}'
       text = re.sub(f'{marks[0]}.*?{marks[1]}', lambda _, body=body: body, text, flags=re.DOTALL)

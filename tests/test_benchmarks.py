@@ -31,8 +31,9 @@ def test_every_table_has_its_place_and_its_command():
   assert done.stderr.split('is none of: ')[1].split() == list(tables.TABLES)
 
 
-def cost(accessed):
-  return {'accessed': accessed}
+def cost(accessed, temporary=1e9, multiplications=1e9, kernels=10, **more):
+  values = {'accessed': accessed, 'temporary': temporary, 'peak': 2 * temporary, 'multiplications': multiplications}
+  return values | {'kernels': kernels} | more
 
 
 def test_ratios_of_costs_in_the_order_of_the_gates_also_of_one_without_a_name():
@@ -44,16 +45,38 @@ def test_ratios_of_costs_in_the_order_of_the_gates_also_of_one_without_a_name():
     'pre se reference infer': cost(5e9),
     'post none - train': cost(8e9),
     'post se reference train': cost(9e9),
+    'post none - infer': cost(8e9),
   }
-  assert tables.costs({'cells': cells}).splitlines() == [
-    '| gate | form | infer, pre | train, post |',
-    '|---|---|---|---|',
-    '| `none` |  | 4.00 GB | 8.00 GB |',
-    '| `se` | reference | 1.250 | 1.125 |',
-    '| `se` | fused | 1.025 | - |',
-    '| `folded_3x3` | fused | 0.750 | - |',
-    '| `new` | fused | 0.500 | - |',
+  assert tables.costs({'cells': cells}).splitlines()[:7] == [
+    '| gate | form | infer, pre | infer, post | train, post |',
+    '|---|---|---|---|---|',
+    '| `none` |  | 4.00 GB | 8.00 GB | 8.00 GB |',
+    '| `se` | reference | 1.250 | - | 1.125 |',
+    '| `se` | fused | 1.025 | - | - |',
+    '| `folded_3x3` | fused | 0.750 | - | - |',
+    '| `new` | fused | 0.500 | - | - |',
   ]
+
+
+def test_costs_before_and_after_are_relative_to_the_network_without_a_gate_before():
+  before = {'post none - train': cost(8e9), 'post se fused train': cost(9e9)}
+  largest = [['bf16[2,3]', 12, 4], ['f32[2]', 8, 1], ['f32[1]', 4, 1]]
+  after = {
+    'post none - train': cost(6e9, temporary=4e9),
+    'post se fused train': cost(9e9, temporary=5e9, multiplications=1.05e9, kernels=1234, largest=largest),
+    'post none - infer': cost(2e9),
+    'post se fused infer': cost(3e9),
+    'post eca fused train': cost(4e9),
+    'post eca fused infer': cost(4e9),
+  }
+  lines = tables.costs({'cells': after, 'before': {'cells': before}}).splitlines()
+  assert lines[2:5] == [
+    '| `none` |  | 8.00 GB → 6.00 GB |',
+    '| `se` | fused | 1.125 |',
+    '| `eca` | fused | 0.500 |',
+  ]
+  assert '| train, post | `se` | 5.00 GB | 1.250 | 10.00 GB | 1.050 | 1,234 | 4 x bf16[2,3], 1 x f32[2] |' in lines
+  assert '| infer, post | `none` | 1.00 GB | 1.000 | 2.00 GB | 1.000 | 10 |  |' in lines
 
 
 def test_ratios_to_the_faster_of_theirs_and_of_the_rounds():
@@ -67,6 +90,7 @@ def test_ratios_to_the_faster_of_theirs_and_of_the_rounds():
 
 def test_a_table_replaces_the_old_one(tmp_path, monkeypatch):
   monkeypatch.setattr(tables, 'HERE', tmp_path)
+  monkeypatch.setattr(tables, 'BEFORE', tmp_path / 'before')
   source = {way: {'images_per_cpu_second': rates} for way, rates in (('ours', [300, 200]), ('tf.data', [200, 200]))}
   about = {'processor': '2 cores of X', 'date': '2026-11-24', 'versions': {'jax': '1', 'jaxlib': '1'}}
   (tmp_path / 'input.json').write_text(json.dumps({'about': about, 'sources': {'originals': source}}))

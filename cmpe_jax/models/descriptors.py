@@ -67,8 +67,8 @@ def _sum_of_pixels(x: Array, strides: Pair) -> Array:
   """[N, c]: the sum of every pixel, or of those that a strided 1x1 convolution sees.
 
   A TPU reads less memory through a mask than through a slice. On a CPU the convolution has made the slice already, and
-  the mask took twenty times as long in a whole network. A GPU reads less through the slice, and the mask, a product with
-  a single row, does not compile: there are no tiles for a result of [65536, 1].
+  the mask took twenty times as long in a whole network. A GPU reads less through the slice, and the mask, a product
+  with a single row, does not compile: there are no tiles for a result of [65536, 1].
   """
   total = functools.partial(jnp.sum, axis=(1, 2), dtype=at_least_float32(x.dtype))
   if strides == (1, 1):

@@ -15,8 +15,11 @@ import ml_collections
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import files
 from cmpe_jax.tools.benchmark import fusions, programs
+from cmpe_jax.tools.shared import chips, cost, hlo
 
 FLAGS = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')  # what changes a compilation from outside
+COMPILERS = {'cuda': ('jax-cuda13-plugin', 'nvidia-cudnn-cu13')}  # packages; of every other platform 'libtpu'
+LARGEST = 6  # arrays of a program
 
 
 class Store:
@@ -78,24 +81,23 @@ def of_setting(
     folder: that gets the optimized program as text.
 
   Returns:
-    {'program': a hash of the lowered program, the compiler's version and its flags, 'accessed': bytes read and written
-    by all operations, 'flops', 'temporary', 'peak' (bytes), 'seconds': that compiling took, 'groups':
-    `fusions.groups`}.
+    {'program': a hash of the lowered program, the compiler's version and its flags, 'accessed', 'flops',
+    'multiplications', 'kernels': see `cost.Cost`, 'temporary', 'peak': bytes, 'largest': `hlo.largest`, 'seconds': that
+    compiling took, 'groups': `fusions.groups`}.
   """
-  lowered = programs.program(config, setting, device).lower(device.platform)
+  lowered = programs.program(config, setting, device).lower(chips.platform(device))
   key = _key(lowered.as_text(), device)
-  if kept and kept['program'] == key:
+  if kept and kept['program'] == key and kept.keys() >= set(cost.Cost._fields):  # version 1.0 counted less
     return kept
   say(f'compiling {setting.name} ...')
   began = time.perf_counter()
   compiled: Any = lowered.compile()
-  seconds = time.perf_counter() - began
-  text, cost = compiled.as_text(), compiled.cost_analysis()
+  seconds, text = time.perf_counter() - began, compiled.as_text()
   if folder:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f'{setting.name.replace(" ", "_")}.txt').write_text(text)
-  found = {'program': key, 'accessed': cost['bytes accessed'], 'flops': cost['flops']}
-  return found | programs.memory(compiled) | {'seconds': seconds, 'groups': fusions.groups(text)}
+  found = {'program': key, **cost.of_program(lowered, compiled)._asdict(), **programs.memory(compiled)}
+  return found | {'largest': hlo.largest(text, LARGEST), 'seconds': seconds, 'groups': fusions.groups(text)}
 
 
 def versions(*extra: str) -> dict[str, str]:
@@ -109,6 +111,12 @@ def versions(*extra: str) -> dict[str, str]:
   return found
 
 
+def compilers(device: jax.Device) -> tuple[str, ...]:
+  """The packages that compile for a device."""
+  return COMPILERS.get(chips.platform(device), ('libtpu',))
+
+
 def _key(text: str, device: jax.Device) -> str:
-  parts = [text, device.device_kind, json.dumps(versions('libtpu'))] + [os.environ.get(name, '') for name in FLAGS]
+  made_by = json.dumps(versions(*compilers(device)))
+  parts = [text, device.device_kind, made_by] + [os.environ.get(name, '') for name in FLAGS]
   return hashlib.sha256('\0'.join(parts).encode()).hexdigest()

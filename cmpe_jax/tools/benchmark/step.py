@@ -107,7 +107,7 @@ def foresee(config: ml_collections.ConfigDict, chosen: list[Setting], file: path
       'device': device.device_kind,
       'batch_size': config.batch_size,
       'dtype': config.dtype,
-      'versions': costs.versions('libtpu'),
+      'versions': costs.versions(*costs.compilers(device)),
     },
   )
   programs = pathlib.Path(options.programs) if options.programs else None
@@ -119,22 +119,29 @@ def foresee(config: ml_collections.ConfigDict, chosen: list[Setting], file: path
       store.put(setting.name, found)
       say(f'{number + 1} of {len(chosen)}: {found["accessed"] / 1e9:.2f} GB, {time.perf_counter() - began:.0f} s')
   print(f'{command.config_name()}, batch {config.batch_size}, {config.dtype}, one {device.device_kind}')
-  print('bytes accessed and FLOPs of one step, as its compiler counts them; bytes in GB (10^9)\n')
+  print('bytes accessed (10^9), multiplications of convolutions and matrix products (10^9), and memory of one step\n')
   print(aligned(cost_rows(store.cells, chosen)))
   for setting in chosen if options.breakdown else ():
     print(f'\n{setting.name}: bytes of operands and results, in GB')
     print(aligned(group_rows(store.cells, setting, options.breakdown)))
+    print(f'\n{setting.name}: the largest arrays that it writes')
+    print(
+      aligned([[shape, f'{size / 1e9:.3f} GB', f'x {n}'] for shape, size, n in store.cells[setting.name]['largest']])
+    )
 
 
 def cost_rows(found: dict[str, dict[str, Any]], chosen: list[Setting]) -> list[list[str]]:
   """The table of costs, a row a setting."""
-  rows = [['', 'accessed', 'of none', 'GFLOPs', 'of none', 'temporary', 'peak', 'compiled in']]
+  rows = [['', 'accessed', 'of none', 'GMACs', 'of none', 'kernels', 'temporary', 'of none', 'peak', 'compiled in']]
   for setting in chosen:
     own, none = found[setting.name], found.get(setting.reference.name)
-    ratios = [f'{own[key] / none[key]:.4f}' if none else '-' for key in ('accessed', 'flops')]
-    accessed, flops = f'{own["accessed"] / 1e9:.3f}', f'{own["flops"] / 1e9:,.1f}'
-    memory = [f'{own[key] / 1e9:.3f}' for key in ('temporary', 'peak')]
-    rows.append([setting.name, accessed, ratios[0], flops, ratios[1], *memory, f'{own["seconds"]:.0f} s'])
+    ratio = {
+      key: f'{own[key] / none[key]:.4f}' if none else '-' for key in ('accessed', 'multiplications', 'temporary')
+    }
+    accessed, products = f'{own["accessed"] / 1e9:.3f}', f'{own["multiplications"] / 1e9:,.1f}'
+    temporary, peak = (f'{own[key] / 1e9:.3f}' for key in ('temporary', 'peak'))
+    row = [setting.name, accessed, ratio['accessed'], products, ratio['multiplications'], f'{own["kernels"]:,}']
+    rows.append([*row, temporary, ratio['temporary'], peak, f'{own["seconds"]:.0f} s'])
   return rows
 
 

@@ -26,7 +26,7 @@ from cmpe_jax.models import builder
 from cmpe_jax.runtime import command, files, start
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime.printing import aligned
-from cmpe_jax.tools.shared import chips, hlo
+from cmpe_jax.tools.shared import chips, cost, hlo
 from cmpe_jax.training.run import Run, assemble
 
 
@@ -111,7 +111,7 @@ class Plan:
 
   def _compile(self, call: Any, tree: Any, inputs: tuple[Any, Any], images: int) -> StepCost:
     traced = call.trace(_replicated(tree, self._run.mesh), *inputs)
-    lowered = traced.lower(lowering_platforms=(self._run.mesh.devices.flat[0].platform,))
+    lowered = traced.lower(lowering_platforms=(chips.platform(self._run.mesh.devices.flat[0]),))
     began = time.perf_counter()
     try:
       compiled = lowered.compile()
@@ -124,14 +124,14 @@ class Plan:
         f'it does not fit. {why} Lower batch_size, set remat=True, raise accumulate_steps or take more chips.'
       ) from error
     seconds = time.perf_counter() - began
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    memory, own = compiled.memory_analysis(), cost.of_program(lowered, compiled, self._run.mesh.size)
     return StepCost(
       images=images,
       arguments=memory.argument_size_in_bytes,
       temporary=memory.temp_size_in_bytes,
       peak=hlo.peak(memory),
-      flops=cost['flops'],
-      accessed=cost['bytes accessed'],
+      flops=own.flops,
+      accessed=own.accessed,
       collectives=hlo.collectives(compiled.as_text()),
       seconds=seconds,
     )

@@ -190,9 +190,6 @@ def test_rounds_alternate_and_ratios_are_those_of_a_round():
   assert 'ratio' not in times.summary(found['B'], None, images=10)
 
 
-# As the TPU compiler writes them: layouts with tiles, memory on the chip, a copy in the background, a fusion's inside.
-
-
 def test_breakdown_shows_the_largest_differences_first():
   def group(size):
     return {'count': 1, 'size': size, 'outside': size // 2}

@@ -10,7 +10,6 @@ from harness import run_module
 
 from cmpe_jax import config as configuration
 from cmpe_jax.tools.plan import command as plan
-from cmpe_jax.tools.shared import hlo
 from cmpe_jax.tools.shared.chips import CHIPS
 from cmpe_jax.training.run import assemble
 
@@ -22,27 +21,6 @@ needs_libtpu = pytest.mark.skipif(
 run = functools.partial(run_module, 'cmpe_jax.tools.plan')
 
 
-# As the TPU and the CPU compilers write them: tuples, tiled layouts with parentheses, pairs of start and done.
-TEXT = """
-  %all-reduce.2 = (bf16[]{:T(256)}, bf16[2048]{0:T(1024)(128)(2,1)S(1)}) all-reduce(%a, %b), channel_id=1
-  %get-tuple-element = bf16[]{:T(256)} get-tuple-element(%all-reduce.2), index=0
-  %all-reduce.7 = f32[3,5]{1,0} all-reduce(%c), channel_id=2
-  %all-gather-start = (f32[4,8]{1,0}, f32[32,8]{1,0}) all-gather-start(%d), channel_id=3
-  %all-gather-done = f32[32,8]{1,0} all-gather-done(%all-gather-start)
-  ROOT %x = pred[7]{0} collective-permute(%e), source_target_pairs={{0,1}}
-"""
-
-
-def test_collectives_are_counted_with_the_size_of_their_results():
-  assert hlo.collectives(TEXT) == {
-    'all-reduce': (2, 2 + 2 * 2048 + 4 * 15),
-    'all-gather': (1, 4 * 32 * 8),
-    'collective-permute': (1, 7),
-  }
-  assert hlo.size('(s64[2,3], u8[], f64[0,4])') == 49
-  assert hlo.collectives('%all-reduce = f32[] add(%a, %b)') == {}
-
-
 def test_bounds():
   program = plan.StepCost(4096, 0, 0, 0, flops=394e12, accessed=819e9 * 2, collectives={}, seconds=0.0)
   assert program.bounds(CHIPS['v5e']) == {'bandwidth': 2048.0, 'FLOPs': 2048.0}
@@ -52,10 +30,17 @@ def test_bounds():
   ('arguments', 'said'),
   [
     (['--topology=cpu:8'], '--config is missing'),
-    (['--config=configs/digits.py', '--topology=h100:8'], '--topology=h100:8 is not known'),
+    (['--config=configs/digits.py', '--topology=h100:2x4'], '--topology=h100:2x4 is not known'),
+    (['--config=configs/digits.py', '--topology=v100:8'], '--topology=v100:8 is not known: give v5e:4x4'),
+    (['--config=configs/digits.py', '--topology=h100:12'], '--topology=h100:12 cannot be: a host has 8 of them'),
     (['--config=configs/digits.py', '--topology=v5e:many'], '--topology=v5e:many is not known'),
     (['--config=configs/digits.py', '--topology=cpu:0'], '--topology=cpu:0 is not known'),
     (['--config=configs/digits.py', '--topology=cpu:7'], 'does not divide by 7 devices'),
+    pytest.param(
+      ['--config=configs/digits.py', '--topology=h100:8'],
+      '--topology=h100:8 needs the GPU compiler: run pip install -r requirements-plan-gpu.txt',
+      marks=pytest.mark.skipif(importlib.util.find_spec('jax_plugins') is not None, reason='the GPU compiler is here'),
+    ),
     pytest.param(
       ['--config=configs/digits.py', '--topology=v5e:3x3'], 'v5e:3x3 cannot be: INVALID_ARGUMENT', marks=needs_libtpu
     ),

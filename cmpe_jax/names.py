@@ -7,6 +7,8 @@ GATES = {
   'pair_1x1': 'pair_view.PairView1x1',
   'pair_2x1': 'pair_view.PairView2x1',
   'folded_3x3': 'folded.FoldedInnerImaging',
+  'eca': 'efficient.EfficientChannelAttention',
+  'ge': 'gather_excite.GatherExcite',
 }
 """Each gate and the class that computes it, below `cmpe_jax.models.gates`; every list of gates follows from here."""
 GATE_FORMS = ('fused', 'reference')

@@ -98,7 +98,7 @@ def test_the_docstring_gives_data_command_recipe_and_expectation(name):
   assert config.model.gate == gates.get(name.partition('_')[2], 'pair_1x1')
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('cifar')])
+@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('cifar') and name != 'cifar10_short'])
 def test_the_docstring_has_the_papers_numbers(name):
   data, net = name.split('_', 1)
   rows = {}
@@ -133,7 +133,10 @@ def rate(config, epoch):
 def test_the_schedule_is_the_recipes(name):
   config = load(name).get_config()
   resnet, wide = {0: 0.1, 99: 0.1, 101: 0.01, 149: 0.01, 151: 1e-3, 199: 1e-3}, {0: 0.1, 59: 0.1, 61: 0.02, 119: 0.02}
-  if name.startswith('cifar'):
+  if name == 'cifar10_short':  # 3,125 steps: up in a quarter, down in three quarters
+    want, epochs, decay = {0: 0.0, 1: 0.1, 2: 0.2, 5: 0.1, 6.5: 0.05, 8: 0.0}, 8, 5e-4
+    assert (config.label_smoothing, config.ema_decay, config.validation) == (0.1, 0.99, 0.0)
+  elif name.startswith('cifar'):
     want = wide | {121: 0.004, 159: 0.004, 161: 8e-4, 199: 8e-4} if 'wrn' in name else resnet
     epochs, decay = 200, 5e-4 if 'wrn' in name else 1e-4
   elif name.startswith('svhn'):
@@ -147,7 +150,7 @@ def test_the_schedule_is_the_recipes(name):
   assert config.weight_decay == decay
   assert (config.momentum, config.nesterov) == (0.9, True)
   assert config.batch_size == (1024 if name.startswith('imagenet') else 128)
-  assert {epoch: pytest.approx(rate(config, epoch), rel=1e-3, abs=1e-9) for epoch in want} == want
+  assert {epoch: pytest.approx(rate(config, epoch), rel=2e-3, abs=1e-9) for epoch in want} == want
 
 
 def test_overrides_change_what_follows_from_them():

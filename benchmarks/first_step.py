@@ -145,9 +145,10 @@ def main() -> None:
               print(f'round {number + 1}: {name}, {init}, {state} ...', file=sys.stderr, flush=True)
               seconds = measure(init, config, overrides, pathlib.Path(images), pathlib.Path(cache))
               found.setdefault(name, {}).setdefault(f'{init} {state}', []).append(seconds)
-  from cmpe_jax.tools.benchmark import costs, times
+  from cmpe_jax.tools.benchmark import costs
+  from cmpe_jax.tools.shared import origin
 
-  about = {'batch_size': options.batch_size, **times.machine(), 'versions': costs.versions()}
+  about = {'batch_size': options.batch_size, **origin.machine(), 'versions': costs.versions()}
   if options.json:
     options.json.write_text(json.dumps({'about': about, 'configs': found}, indent=1) + '\n')
   print(' '.join(f'{key}={value}' for key, value in about.items()) + '\n')

@@ -223,10 +223,10 @@ def main() -> None:
   options = parser.parse_args()
   if options.worker:
     return work(options)
-  from cmpe_jax.tools.benchmark import times  # not for the worker that needs PyTorch only
+  from cmpe_jax.tools.shared import origin  # not for the worker that needs PyTorch only
 
   sizes = {name: getattr(options, name) for name in ('batch_size', 'image_size', 'threads')}
-  about = sizes | times.machine() | {'versions': versions(options.torch_python)}
+  about = sizes | origin.machine() | {'versions': versions(options.torch_python)}
   found = measure(options)
   if options.json:
     options.json.write_text(json.dumps({'about': about, 'ways': found}, indent=1) + '\n')

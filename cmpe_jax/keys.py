@@ -109,7 +109,11 @@ KEYS = {
   'epochs': Key(200.0, 'of the whole run', low=0, free=True),
   'learning_rate': Key(0.1, 'after the warm-up', low=0),
   'learning_rate_batch_size': Key(0, '0: the rate is as given; else it is multiplied by batch_size / this', low=0),
-  'schedule': Key('step', 'of the learning rate', choices=names.SCHEDULES),
+  'schedule': Key(
+    'step',
+    "of the learning rate: 'step' falls at decay_fractions, 'cosine' and 'linear' go to 0 at the end",
+    choices=names.SCHEDULES,
+  ),
   'warmup_epochs': Key(0.0, 'the rate rises linearly from warmup_start', low=0),
   'warmup_start': Key(0.0, 'part of the rate that the warm-up begins with', 0, 1),
   'decay_fractions': Key((0.5, 0.75), "of the run, after which the rate falls (schedule='step')"),

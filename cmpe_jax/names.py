@@ -7,13 +7,15 @@ GATES = {
   'pair_1x1': 'pair_view.PairView1x1',
   'pair_2x1': 'pair_view.PairView2x1',
   'folded_3x3': 'folded.FoldedInnerImaging',
+  'eca': 'efficient.EfficientChannelAttention',
+  'ge': 'gather_excite.GatherExcite',
 }
 """Each gate and the class that computes it, below `cmpe_jax.models.gates`; every list of gates follows from here."""
 GATE_FORMS = ('fused', 'reference')
 BACKBONES = ('resnet', 'wide_resnet', 'imagenet_resnet')
 BLOCKS = ('basic', 'bottleneck')
 DTYPES = ('float32', 'bfloat16', 'float64')
-SCHEDULES = ('step', 'cosine', 'constant')
+SCHEDULES = ('step', 'cosine', 'linear', 'constant')
 AUGMENTATIONS = ('', 'none', 'crop', 'crop_flip', 'random_resized')
 DECAYS = ('kernels', 'all')
 CHECKPOINTS = ('best', 'newest')

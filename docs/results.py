@@ -1,4 +1,4 @@
-"""Draws docs/results.svg, the numbers of the table in docs/results.md as dots: `python docs/results.py`."""
+"""Draws docs/results.svg, the paper's numbers in the tables of docs/results.md as dots: `python docs/results.py`."""
 
 import pathlib
 import re
@@ -21,10 +21,12 @@ def numbers():
   """{network: {gate: (CIFAR-10, with mixup, CIFAR-100, with mixup)}}, None where nothing is reported."""
   rows, net = {}, ''
   for line in (HERE / 'results.md').read_text().splitlines():
-    match = re.fullmatch(r'\| (?:`(\w+)` )?\| `(\w+)` \| (.*) \|', line)
+    match = re.fullmatch(r'\| (?:`cifar\d+_(\w+)` )?\| `(\w+)` \| (.*) \|', line)
     if match:
       net = match[1] or net
-      rows.setdefault(net, {})[match[2]] = [None if cell == '-' else float(cell) for cell in match[3].split(' | ')]
+      plain, _, mixup, _ = match[3].split(' | ')
+      found = [None if cell == '-' else float(cell) for cell in (plain, mixup)]
+      rows.setdefault(net, {}).setdefault(match[2], []).extend(found)
   return rows
 
 

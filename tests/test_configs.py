@@ -98,7 +98,7 @@ def test_the_docstring_gives_data_command_recipe_and_expectation(name):
   assert config.model.gate == gates.get(name.partition('_')[2], 'pair_1x1')
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('cifar')])
+@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('cifar') and name != 'cifar10_short'])
 def test_the_docstring_has_the_papers_numbers(name):
   data, net = name.split('_', 1)
   rows = {}
@@ -113,14 +113,13 @@ def test_the_docstring_has_the_papers_numbers(name):
 
 def test_the_page_of_results_has_the_papers_numbers():
   rows, net = {}, ''
+  number = r'(\d\.\d\d|\d\d\.\d\d|-)'
   for line in (ROOT / 'docs' / 'results.md').read_text().splitlines():
-    match = re.fullmatch(
-      r'\| (?:`(\w+)` )?\| `(\w+)` \| ' + r' \| '.join([r'(\d\.\d\d|\d\d\.\d\d|-)'] * 4) + r' \|', line
-    )
+    match = re.fullmatch(rf'\| (?:`cifar\d+_(\w+)` )?\| `(\w+)` \| {number} \| [^|]* \| {number} \| [^|]* \|', line)
     if match:
       net = match[1] or net
-      rows.setdefault(net, {})[match[2]] = match.groups()[2:]
-  assert rows == PAPER
+      rows.setdefault(net, {}).setdefault(match[2], []).extend(match.groups()[2:])
+  assert {net: {gate: tuple(cells) for gate, cells in gates.items()} for net, gates in rows.items()} == PAPER
 
 
 def rate(config, epoch):
@@ -133,7 +132,10 @@ def rate(config, epoch):
 def test_the_schedule_is_the_recipes(name):
   config = load(name).get_config()
   resnet, wide = {0: 0.1, 99: 0.1, 101: 0.01, 149: 0.01, 151: 1e-3, 199: 1e-3}, {0: 0.1, 59: 0.1, 61: 0.02, 119: 0.02}
-  if name.startswith('cifar'):
+  if name == 'cifar10_short':  # 3,125 steps: up in a quarter, down in three quarters
+    want, epochs, decay = {0: 0.0, 1: 0.1, 2: 0.2, 5: 0.1, 6.5: 0.05, 8: 0.0}, 8, 5e-4
+    assert (config.label_smoothing, config.ema_decay, config.validation) == (0.1, 0.99, 0.0)
+  elif name.startswith('cifar'):
     want = wide | {121: 0.004, 159: 0.004, 161: 8e-4, 199: 8e-4} if 'wrn' in name else resnet
     epochs, decay = 200, 5e-4 if 'wrn' in name else 1e-4
   elif name.startswith('svhn'):
@@ -147,7 +149,7 @@ def test_the_schedule_is_the_recipes(name):
   assert config.weight_decay == decay
   assert (config.momentum, config.nesterov) == (0.9, True)
   assert config.batch_size == (1024 if name.startswith('imagenet') else 128)
-  assert {epoch: pytest.approx(rate(config, epoch), rel=1e-3, abs=1e-9) for epoch in want} == want
+  assert {epoch: pytest.approx(rate(config, epoch), rel=2e-3, abs=1e-9) for epoch in want} == want
 
 
 def test_overrides_change_what_follows_from_them():

@@ -123,7 +123,7 @@ def test_commands_begin_before_numpy_and_jax(name):
 
 
 def test_every_command_of_the_tools_is_there():
-  wanted = {'summary', 'plan', 'benchmark', 'compare', 'predict', 'visualize', 'export', 'convert', 'check'}
+  wanted = {'summary', 'plan', 'benchmark', 'compare', 'predict', 'visualize', 'export', 'convert', 'check', 'board'}
   assert wanted <= {name.removeprefix('tools.') for name in COMMANDS}
   for name in COMMANDS:
     assert importlib.util.find_spec(f'cmpe_jax.{name}')

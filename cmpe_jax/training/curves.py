@@ -94,3 +94,24 @@ def _events(data: bytes) -> Iterator[Any]:
     except DecodeError:  # damaged
       return
     at += 16 + length
+
+
+def write_hyperparameters(folder: pathlib.Path, values: dict[str, Any], metrics: dict[str, float], step: int) -> None:
+  """One run of TensorBoard's HParams page: what was set and what came out, in an event file of `folder`.
+
+  Earlier event files there are replaced. Values are numbers, texts and truths; others become texts.
+  """
+  from tensorboardX.proto.event_pb2 import Event
+  from tensorboardX.record_writer import RecordWriter
+  from tensorboardX.summary import hparams, scalar
+
+  plain = {name: value if isinstance(value, str | bool | int | float) else str(value) for name, value in values.items()}
+  folder.mkdir(parents=True, exist_ok=True)
+  for path in folder.glob('events.out.tfevents.*'):
+    path.unlink()
+  now = time.time()
+  writer = RecordWriter(str(folder / f'events.out.tfevents.{int(now)}.{socket.gethostname()}'))
+  writer.write(Event(wall_time=now, file_version='brain.Event:2').SerializeToString())
+  for summary in (*hparams(plain, metrics), *(scalar(name, value) for name, value in metrics.items())):
+    writer.write(Event(wall_time=now, step=step, summary=summary).SerializeToString())
+  writer.close()

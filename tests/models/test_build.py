@@ -65,6 +65,8 @@ def test_parameter_counts_of_the_full_size_nets(name):
   ('values', 'count'),
   [
     ({'gate': 'none'}, 25_557_032),  # torchvision's and timm's resnet50
+    ({'gate': 'ge'}, 25_557_032),
+    ({'gate': 'eca'}, 25_557_032 + 3 * 5 + 4 * 5 + 6 * 5 + 3 * 7),  # spans of 256, 512, 1024, 2048 channels
     ({'gate': 'se'}, 28_071_976),
     ({'gate': 'se', 'gate_bias': True}, 28_088_024),  # timm's seresnet50
     ({'gate': 'none', 'depth': 101}, 44_549_160),  # torchvision's resnet101

@@ -39,10 +39,12 @@ def test_decay_epochs_count_from_the_start_of_the_run_even_after_a_warm_up():
   np.testing.assert_allclose(got, [0, 0.2, 0.4, 0.4, 0.04, 0.004, 0.0004], rtol=1e-5)
 
 
-def test_cosine_schedule_after_warm_up_against_the_formula():
+def test_schedules_after_a_warm_up_against_their_formulas():
   config = make(schedule='cosine', epochs=10.0, warmup_epochs=1.0, learning_rate=0.5)
   want = [0.5 * 0.5 * (1 + np.cos(np.pi * t / 90)) for t in (0, 45, 89)]
   np.testing.assert_allclose(rates(config, 100, [10, 55, 99]), want, atol=1e-7)
+  triangle = make(schedule='linear', epochs=10.0, warmup_epochs=2.5, learning_rate=0.3)  # "one cycle"
+  np.testing.assert_allclose(rates(triangle, 100, [0, 5, 25, 50, 99, 100]), [0, 0.06, 0.3, 0.2, 0.004, 0], atol=1e-7)
   assert rates(make(schedule='constant'), 100, [0, 99]) == pytest.approx([0.1, 0.1])
 
 
@@ -86,7 +88,7 @@ def test_a_warm_up_begins_with_its_part_of_the_rate():
   assert rates(config, 900, [0, 25, 50]) == pytest.approx([0.1, 0.25, 0.4])
 
 
-@pytest.mark.parametrize('schedule', ['constant', 'cosine', 'step'])
+@pytest.mark.parametrize('schedule', ['constant', 'cosine', 'linear', 'step'])
 def test_the_rate_is_in_the_precision_of_the_run(schedule):
   config = make(dtype='float64', schedule=schedule, epochs=10.0, warmup_epochs=3.0, learning_rate=0.1)
   with jax.enable_x64(True):

@@ -24,7 +24,7 @@ from cmpe_jax.data import image, reader, records
 from cmpe_jax.data.preparation import rewrite
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import files
-from cmpe_jax.tools.benchmark import times
+from cmpe_jax.tools.shared import origin
 
 SUFFIXES = ('.jpg', '.jpeg')
 COLUMNS = ('images_per_cpu_second', 'images_per_second')
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
       report(rates)
       found[title] = {name: dict(zip(COLUMNS, pairs.round(1).T.tolist(), strict=True)) for name, pairs in rates.items()}
   if options.json:
-    about = {'photos': len(paths), 'decoder': image.decoder_name(), **times.machine()}
+    about = {'photos': len(paths), 'decoder': image.decoder_name(), **origin.machine()}
     files.write(options.json, json.dumps({'about': about, 'sources': found}, indent=1) + '\n', 'json')
 
 

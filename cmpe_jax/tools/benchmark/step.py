@@ -19,7 +19,7 @@ from cmpe_jax.runtime import command, start
 from cmpe_jax.runtime.printing import aligned
 from cmpe_jax.tools.benchmark import costs, times
 from cmpe_jax.tools.benchmark.programs import Setting, settings
-from cmpe_jax.tools.shared import chips
+from cmpe_jax.tools.shared import chips, origin
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def measure(config: ml_collections.ConfigDict, chosen: list[Setting], file: path
     'batch_size': config.batch_size,
     'dtype': config.dtype,
     'device': device.device_kind,
-    **times.machine(),
+    **origin.machine(),
     'versions': costs.versions(),
   }
   if file and file.exists() and 'topology' in costs.read(file)['about']:

@@ -1,9 +1,6 @@
 """How long programs take on a device that is here: all of them in turns, round by round."""
 
-import datetime
 import math
-import os
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +9,6 @@ import jax
 import ml_collections
 import numpy as np
 
-from cmpe_jax.runtime.machine import processor_lines
 from cmpe_jax.tools.benchmark import programs
 from cmpe_jax.tools.benchmark.programs import Setting
 
@@ -79,13 +75,3 @@ def summary(seconds: list[float], reference: list[float] | None, images: int) ->
 def spread(values: list[float]) -> dict[str, float]:
   """{'median', 'low', 'high'}"""
   return {'median': float(np.median(values)), 'low': min(values), 'high': max(values)}
-
-
-def machine() -> dict[str, Any]:
-  """What was measured on, and when."""
-  names = [line.partition(':')[2].strip() for line in processor_lines('model name')]
-  return {
-    'date': datetime.date.today().isoformat(),
-    'processor': f'{os.cpu_count()} cores of {names[0] if names else platform.machine()}',
-    'python': platform.python_version(),
-  }

@@ -24,5 +24,8 @@ if __name__ == '__main__':
   flags.DEFINE_list('gates', list(names.GATES), 'The gates to compare.')
   flags.DEFINE_integer('seeds', 5, 'Runs of each, with the seeds config.seed, config.seed + 1, ...')
   flags.DEFINE_bool('sweep', False, "Compare what the configuration's get_sweep() lists instead of gates.")
+  flags.DEFINE_string(
+    'results', None, 'The file of finished runs: those in it are not run again; default: results.json in the workdir.'
+  )
   flags.DEFINE_string('workdir', None, 'Where everything is written; default: runs/compare_<config name>.')
   sys.exit(command.run(main))

@@ -16,13 +16,15 @@ from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import builder
 from cmpe_jax.runtime import files
+from cmpe_jax.tools.compare import curves
+from cmpe_jax.tools.shared.origin import origin
+from cmpe_jax.tools.shared.results import MACHINES_OWN, Result
 from cmpe_jax.training.console import Console
 from cmpe_jax.training.evaluate import evaluate
 from cmpe_jax.training.train import train
 from cmpe_jax.training.writer import FILE
 
-RESULT, LOG, RECIPE = 'result.json', 'log.txt', 'comparison.json'
-MACHINES_OWN = ('data_dir', 'input_threads', 'input_processes', 'resident_megabytes')  # keys that may differ
+RESULT, LOG, RECIPE, CELLS = 'result.json', 'log.txt', 'comparison.json', 'cells'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Variant:
     return plain if plain == self.name and len(plain) < 80 else f'{plain[:60]}-{zlib.crc32(self.name.encode()):08x}'
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Cell:
   """One run of a comparison.
 
@@ -77,17 +79,22 @@ class Cell:
   def __str__(self) -> str:
     return f'{self.variant}, seed {self.seed}'
 
-  def result(self) -> dict[str, Any] | None:
+  def result(self) -> Result | None:
     """What `run` found, or None: not finished."""
     path = self.place / RESULT
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+      return None
+    result = json.loads(path.read_text())
+    if 'curves' not in result and (self.place / FILE).exists():  # of an older version
+      result['curves'] = curves.thinned(self.lines(), self.config.ema_decay > 0)
+    return result
 
   def begun(self) -> bool:
     """Whether there is a checkpoint to go on from."""
     checkpoints = self.place / 'checkpoints'
     return checkpoints.exists() and any(path.name.isdigit() for path in checkpoints.iterdir())
 
-  def run(self, console: Console) -> dict[str, Any]:
+  def run(self, console: Console) -> Result:
     """Trains, from the newest checkpoint if there is one, and evaluates the final weights on the test split.
 
     Raises:
@@ -103,6 +110,7 @@ class Cell:
     seconds, images = training_time(self.lines(), self.config.batch_size)
     found = {name: values[f'{group}/{name}'] for name in ('accuracy', 'loss', 'count')}
     result = {'variant': self.variant, 'seed': self.seed, **found, 'seconds': seconds, 'images': images}
+    result |= {'origin': origin(), 'curves': curves.thinned(self.lines(), self.config.ema_decay > 0)}
     files.write(self.place / RESULT, json.dumps(result, indent=2) + '\n', 'workdir')
     return result
 
@@ -128,7 +136,7 @@ def training_time(lines: Sequence[dict[str, Any]], batch_size: int) -> tuple[flo
 def plan(base: ml_collections.ConfigDict, variants: Sequence[Variant], seeds: int, workdir: pathlib.Path) -> list[Cell]:
   """All cells, one seed of every variant after the other, so that an unfinished comparison has whole rounds."""
   return [
-    Cell(variant.name, seed, variant.config(base, seed), workdir / 'cells' / variant.folder / f'seed{seed}')
+    Cell(variant.name, seed, variant.config(base, seed), workdir / CELLS / variant.folder / f'seed{seed}')
     for seed in range(base.seed, base.seed + seeds)
     for variant in variants
   ]
@@ -148,7 +156,7 @@ def claim(workdir: pathlib.Path, base: ml_collections.ConfigDict, variants: Sequ
   }
   ours = json.loads(json.dumps({'varied': varied, 'recipe': recipe}))
   path = workdir / RECIPE
-  if not path.exists() or not any(workdir.glob('cells/*/*/checkpoints/[0-9]*')):  # nothing was computed yet
+  if not path.exists() or not any(workdir.glob(f'{CELLS}/*/*/checkpoints/[0-9]*')):  # nothing was computed yet
     files.write(path, json.dumps(ours, indent=2) + '\n', 'workdir')
     return
   theirs = json.loads(path.read_text())

@@ -11,12 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cmpe_jax.tools.compare.cells import Cell
-from cmpe_jax.tools.compare.comparison import Row
+from cmpe_jax.tools.compare.curves import Curves
+from cmpe_jax.tools.shared.rows import Row
 
 COLORS = ('#0072b2', '#d55e00', '#009e73', '#aa4499', '#7a5c00', '#444444')  # told apart by colour-blind people too
 DASHES: tuple[Any, ...] = ('-', (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
-POINTS = 120  # of a curve, at most
 WIDTH = 4.2  # inches; narrow, because a phone shows it at about this size
 STYLE: Any = {
   'font.size': 9,
@@ -28,7 +27,6 @@ STYLE: Any = {
   'grid.alpha': 0.35,
   'svg.fonttype': 'none',
 }
-Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]
 
 
 def style(number: int) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def svg(draw: Callable[[], Figure], name: str, description: str) -> str:
 
 def differences(rows: Sequence[Row], reference: str) -> Figure:
   """The differences to one variant with their intervals."""
-  shown = [(number, row) for number, row in enumerate(rows) if row.name != reference]
+  shown = [(number, row) for number, row in enumerate(rows) if reference in row.differences]
   figure = Figure(figsize=(WIDTH, 1.0 + 0.34 * len(shown)), layout='constrained')
   axes = figure.add_subplot()
   axes.axvline(0, color='#555555', linewidth=1)
@@ -74,7 +72,8 @@ def runs(rows: Sequence[Row]) -> Figure:
     errors = [100 * (1 - accuracy) for accuracy in row.accuracies]
     color = style(place)['color']
     axes.plot(errors, _spread(errors, place), 'o', color=color, markersize=5, alpha=0.55, markeredgewidth=0)
-    axes.plot([100 - row.mean] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2.5)
+    if errors:
+      axes.plot([100 - row.mean] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2.5)
   axes.set_yticks(range(len(rows)), [row.name for row in rows])
   axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel='test error of each run and mean, %')
   axes.grid(visible=False, axis='y')
@@ -101,6 +100,8 @@ def curves(found: Curves, label: str) -> Figure:
   figure = Figure(figsize=(WIDTH, 3.4), layout='constrained')
   axes = figure.add_subplot()
   for number, (name, lines) in enumerate(found.items()):
+    if not lines:
+      continue
     for epochs, values in lines:
       axes.plot(epochs, values, **style(number), linewidth=0.6, alpha=0.3)
     shared = min(len(values) for _, values in lines)
@@ -124,17 +125,3 @@ def _scale(axes: Axes, found: Curves) -> None:
     axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=steps))
     axes.yaxis.set_major_formatter('{x:g}')
     axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-
-
-def collect(cells: Sequence[Cell], key: str, change: Callable[[np.ndarray], np.ndarray]) -> Curves:
-  """The values of `key` in metrics.jsonl of the cells, changed and thinned, by variant: [(epochs, values), ...]."""
-  found: Curves = {}
-  for cell in cells:
-    points = [(line['step'], line[key]) for line in cell.lines() if key in line]
-    if points:
-      steps, values = np.array(points, np.float64).T
-      epochs = steps * cell.config.epochs / steps[-1]
-      groups = [np.array_split(x, min(len(x), POINTS)) for x in (epochs, change(values))]
-      thinned = [np.array([group.mean() for group in part]) for part in groups]
-      found.setdefault(cell.variant, []).append((thinned[0], thinned[1]))
-  return found

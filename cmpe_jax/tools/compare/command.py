@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -18,10 +18,12 @@ from cmpe_jax import keys, names
 from cmpe_jax.config import check, plain
 from cmpe_jax.errors import Interrupted, UserError, check_choice
 from cmpe_jax.runtime import command, files, start
-from cmpe_jax.tools.compare import cells, output
+from cmpe_jax.tools.compare import cells, hyperparameters, output
 from cmpe_jax.tools.compare.cells import Cell, Variant
-from cmpe_jax.tools.compare.comparison import Comparison, Result
+from cmpe_jax.tools.compare.comparison import Comparison
 from cmpe_jax.tools.compare.progress import Progress
+from cmpe_jax.tools.compare.record import FILE, Record
+from cmpe_jax.tools.shared.results import Result
 from cmpe_jax.training.console import Console
 
 REFERENCES = ('se', 'none')
@@ -98,28 +100,41 @@ class Signals:
         raise Interrupted('stopped between two runs: the same command goes on.')
 
 
-def run_all(
-  planned: Sequence[Cell], variants: Sequence[Variant], report: Callable[[list[Result]], None]
-) -> list[Result]:
-  """Runs what is not finished; calls `report(results so far)` after each round of all variants.
+def run_all(comparison: Comparison, record: Record, workdir: pathlib.Path) -> None:
+  """Runs what is not finished, here or in the record, and writes what is known after each run.
 
   Raises:
-    UserError: a cell cannot be run or fails.
+    UserError: a cell cannot be run or fails, or has one result here and another in the record.
     Interrupted: by a signal.
   """
-  found: list[Result] = []
-  finished = sum(cell.result() is not None for cell in planned)
-  progress = Progress(len(planned), finished)
+  known = {cell: result for cell in comparison.cells if (result := _finished(cell, record))}
+  progress = Progress(len(comparison.cells), len(known))
+
+  def tell(cells: Iterable[Cell]) -> None:
+    comparison.add(list(known.values()))
+    record.add(comparison.results)
+    output.write(comparison, workdir)
+    for cell in cells:
+      hyperparameters.write(comparison, cell, workdir)
+
+  if known:
+    tell(known)
   with Signals() as signals:
-    for cell in planned:
-      result = cell.result()
-      if result is None:
-        result = _run(cell, progress)
+    for cell in comparison.cells:
+      if cell not in known:
+        known[cell] = _run(cell, progress)
+        tell([cell])
         signals.check()
-      found.append(result)
-      if len(found) % len(variants) == 0 and len(found) >= 2 * len(variants):
-        report(found)
-  return found
+
+
+def _finished(cell: Cell, record: Record) -> Result | None:
+  here, there = cell.result(), record.find(cell.variant, cell.seed)
+  if here and there and any(here[key] != there[key] for key in ('accuracy', 'loss', 'count')):
+    raise UserError(
+      f'{cell} has an accuracy of {there["accuracy"]} in {record.path} and of {here["accuracy"]} in {cell.place}: '
+      'remove the one that is not to count.'
+    )
+  return there or here
 
 
 def _run(cell: Cell, progress: Progress) -> Result:
@@ -177,5 +192,6 @@ def main() -> None:
   cells.claim(workdir, config, variants)
   planned = cells.plan(config, variants, seeds, workdir)
   comparison = Comparison(command.config_name(), config, variants, references(variants), planned)
-  run_all(planned, variants, lambda found: output.write(comparison, found, workdir))
+  record = Record(pathlib.Path(flags.FLAGS.results or workdir / FILE).expanduser(), comparison)
+  run_all(comparison, record, workdir)
   print('\n' + output.text(comparison, workdir))

@@ -1,27 +1,24 @@
-"""The files of a comparison: the report, and its numbers as JSON and CSV."""
+"""The files of a comparison that people read: the report, and its numbers as CSV."""
 
 import csv
-import dataclasses
 import io
-import json
 import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from cmpe_jax.config import plain
 from cmpe_jax.runtime import files
 from cmpe_jax.runtime.printing import aligned
-from cmpe_jax.tools.compare import paired, report
-from cmpe_jax.tools.compare.comparison import Comparison, Result
+from cmpe_jax.tools.compare import report
+from cmpe_jax.tools.compare.comparison import Comparison
+from cmpe_jax.tools.shared.results import Result
 
-FILES = ('report.html', 'results.json', 'results.csv', 'table.csv')
+FILES = ('report.html', 'results.csv', 'table.csv')
 
 
-def write(comparison: Comparison, found: Sequence[Result], workdir: pathlib.Path) -> None:
+def write(comparison: Comparison, workdir: pathlib.Path) -> None:
   """Writes all `FILES` about the results so far. Raises `UserError` if it cannot."""
-  comparison.add(found)
-  texts = (report.page(comparison), as_json(comparison), runs_csv(found), table_csv(comparison))
+  texts = (report.page(comparison), runs_csv(comparison.results), table_csv(comparison))
   for file, text in zip(FILES, texts, strict=True):
     files.write(workdir / file, text, 'workdir')
 
@@ -32,22 +29,6 @@ def text(comparison: Comparison, workdir: pathlib.Path) -> str:
   return '\n'.join([table, '', *comparison.notes(), '', f'report  {workdir / FILES[0]}'])
 
 
-def as_json(comparison: Comparison) -> str:
-  """Everything: the recipe, each run, each row of the table. Intervals that do not exist are null."""
-  content = {
-    'config': comparison.name,
-    'recipe': plain(comparison.config),
-    'variants': {variant.name: variant.overrides for variant in comparison.variants},
-    'references': comparison.references,
-    'seeds': [comparison.config.seed + i for i in range(comparison.done)],
-    'test_images': comparison.images,
-    'confidence': paired.CONFIDENCE,
-    'rows': [dataclasses.asdict(row) for row in comparison.rows],
-    'notes': comparison.notes(),
-  }
-  return json.dumps(_finite(content), indent=2) + '\n'
-
-
 def table_csv(comparison: Comparison) -> str:
   """The table as numbers: percent, percentage points, seconds."""
   heading = ['variant', 'parameters', 'runs', 'accuracy_mean', 'accuracy_deviation', 'error_mean']
@@ -55,12 +36,12 @@ def table_csv(comparison: Comparison) -> str:
     heading += [f'minus_{name}', f'minus_{name}_low', f'minus_{name}_high', f'minus_{name}_verdict']
   lines = [[*heading, 'seconds', 'images_per_second']]
   for row in comparison.rows:
-    line: list[Any] = [row.name, row.parameters, len(row.accuracies)]
-    line += [f'{value:.6g}' for value in (row.mean, row.deviation, 100 - row.mean)]
+    line: list[Any] = [row.name, row.parameters, len(row.seeds)]
+    line += [_number(value) for value in (row.mean, row.deviation, 100 - row.mean)]
     for name in comparison.references:
       found = row.differences.get(name)
       line += [_number(found.mean), _number(found.low), _number(found.high), found.verdict] if found else [''] * 4
-    lines.append([*line, f'{row.seconds:.1f}', f'{row.speed:.1f}'])
+    lines.append([*line, *(f'{value:.1f}' if row.seeds else '' for value in (row.seconds, row.speed))])
   return _csv(lines)
 
 
@@ -81,12 +62,3 @@ def _csv(lines: Sequence[Sequence[Any]]) -> str:
   text = io.StringIO()
   csv.writer(text, lineterminator='\n').writerows(lines)
   return text.getvalue()
-
-
-def _finite(content: Any) -> Any:
-  """JSON has no nan."""
-  if isinstance(content, dict):
-    return {key: _finite(value) for key, value in content.items()}
-  if isinstance(content, list):
-    return [_finite(value) for value in content]
-  return None if isinstance(content, float) and math.isnan(content) else content

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cmpe_jax.config import flatten
-from cmpe_jax.tools.compare import charts, paired
+from cmpe_jax.tools.compare import charts, curves
 from cmpe_jax.tools.compare.comparison import Comparison
+from cmpe_jax.tools.shared import paired
 
 CSS = """
 :root { color-scheme: light; }
@@ -45,8 +46,9 @@ def page(comparison: Comparison) -> str:
   """The whole file."""
   title = html.escape(comparison.title())
   parts = [f'<h1>{title}</h1>']
-  if comparison.done < comparison.seeds:
-    parts.append(f'<p class="warning">Not finished: {comparison.done} of {comparison.seeds} seeds.</p>')
+  if comparison.missing:
+    planned = len(comparison.cells)
+    parts.append(f'<p class="warning">Not finished: {comparison.missing} of {planned} runs are missing.</p>')
   parts.append(_answer(comparison))
   parts.append(f'<h2>Table</h2>\n{_table(comparison)}\n<p class="hint">The table moves sideways.</p>')
   parts.append(f'<h2>Charts</h2>\n<div class="charts">\n{_results(comparison)}\n</div>')
@@ -86,7 +88,7 @@ def _answer(comparison: Comparison) -> str:
   lines = []
   for reference in comparison.references:
     rows = [row for row in comparison.rows if reference in row.differences]
-    said = []
+    said = [] if rows else ['two runs of the same seeds are needed']
     for verdict, words in SAID.items():
       names = [_name(row.name) for row in rows if row.differences[reference].verdict == verdict]
       said += [f'{words} {", ".join(names)}'] if names else []
@@ -125,6 +127,8 @@ def _results(comparison: Comparison) -> str:
   """The differences to each reference, and all runs."""
   rows, found = comparison.rows, []
   for number, reference in enumerate(comparison.references):
+    if not any(reference in row.differences for row in rows):
+      continue
     caption = f'Accuracy minus that of {reference}: mean and {paired.CONFIDENCE:.0%} interval.'
     found.append(_figure(f'd{number}', functools.partial(charts.differences, rows, reference), caption))
   found.append(_figure('runs', functools.partial(charts.runs, rows), 'Each run (dots) and the means (bars).'))
@@ -135,16 +139,15 @@ def _curves(comparison: Comparison) -> str:
   """Error and training loss over the epochs."""
   config, found = comparison.config, []
   split = 'validation' if config.validation else 'test'
-  accuracy = ('eval_ema' if config.ema_decay else 'eval') + '/accuracy'
   for name, key, change, label in (
-    ('error', accuracy, lambda x: 100 * (1 - x), f'{split} error, %'),
-    ('loss', 'train/loss', np.asarray, 'training loss'),
+    ('error', curves.accuracy(config.ema_decay > 0), lambda x: 100 * (1 - x), f'{split} error, %'),
+    ('loss', curves.LOSS, np.asarray, 'training loss'),
   ):
-    curves = charts.collect(comparison.finished(), key, change)
-    if curves:
+    lines = curves.collect(comparison.runs, key, config.epochs, change)
+    if any(lines.values()):
       what = label.split(',')[0].capitalize()
       caption = f'{what} over the epochs: thin lines are runs, thick ones their means.'
-      found.append(_figure(name, functools.partial(charts.curves, curves, label), caption))
+      found.append(_figure(name, functools.partial(charts.curves, lines, label), caption))
   return '\n'.join(found)
 
 

@@ -19,9 +19,8 @@ from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import command, files
 from cmpe_jax.runtime.printing import aligned
-from cmpe_jax.tools.shared import sizes
+from cmpe_jax.tools.shared import paper, sizes
 from cmpe_jax.tools.shared.sizes import Part
-from cmpe_jax.tools.summary import paper
 
 NUMBERS = ('trainable', 'frozen', 'statistics', 'macs', 'gate_macs', 'activations')
 

@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +15,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cmpe_jax import config as configuration
-from cmpe_jax.errors import UserError
-from cmpe_jax.tools.compare import cells
-from cmpe_jax.tools.compare import command as compare
+from cmpe_jax.tools.shared import results
 
 ROOT = pathlib.Path(__file__).parents[3]
 TINY = (
@@ -45,48 +44,6 @@ def run(*arguments):
   process = start(*arguments)
   out, err = process.communicate(timeout=400)
   return process.returncode, out, err
-
-
-def small_config(**values):
-  config = configuration.base()
-  config.model.update({'block': 'basic', 'depth': 8})
-  config.update({'epochs': 4.0} | values)
-  return config
-
-
-def test_sweeps(tmp_path):
-  file = tmp_path / 'swept.py'
-  file.write_text("def get_sweep():\n  return [{'learning_rate': 0.1}, {'learning_rate': 0.2, 'model.gate': 'se'}]\n")
-  first, second = compare.sweep_variants(str(file))
-  assert (first.name, second.name) == ('learning_rate=0.1', 'learning_rate=0.2, model.gate=se')
-  config = second.config(small_config(), 3)
-  assert (config.learning_rate, config.model.gate, config.seed, config.momentum) == (0.2, 'se', 3, 0.9)
-  assert compare.references([first, second]) == ['learning_rate=0.1']
-  for text, said in (
-    ('', r'has no get_sweep\(\)'),
-    ('None', r'does not give a list \(TypeError'),
-    ('[1 / 0]', r'does not give a list \(ZeroDivisionError: division by zero'),
-    ("[{'learning_rat': 1}]", "lists {'learning_rat': 1}: give dicts of keys"),
-    ("[{'seed': 1}, {'seed': 2}]", r'not seed'),
-    ("[{'learning_rate': 1.0}]", 'a comparison needs two'),
-    ("[{'learning_rate': 1.0}] * 2", 'names learning_rate=1.0 twice'),
-  ):
-    file.write_text(f'def get_sweep():\n  return {text}\n' if text else '')
-    with pytest.raises(UserError, match=said):
-      compare.sweep_variants(str(file))
-  with pytest.raises(UserError, match='momentum=high'):
-    cells.Variant('momentum=high', {'momentum': 'high'}).check(small_config())
-
-
-def test_gates_that_cannot_be_compared():
-  with pytest.raises(UserError, match='a comparison needs two'):
-    compare.gate_variants(['se'])
-  with pytest.raises(UserError, match='names se twice'):
-    compare.gate_variants(['se', 'none', 'se'])
-  with pytest.raises(UserError, match='folded_3x3 cannot be compared: .* set model.fold_columns'):
-    compare.gate_variants(['se', 'folded_3x3'])[1].check(small_config())
-  with pytest.raises(UserError, match="se cannot be compared: .*'/nowhere'"):
-    compare.gate_variants(['se', 'none'])[0].check(small_config(dataset='folder:/nowhere'))
 
 
 @pytest.mark.parametrize(
@@ -188,11 +145,44 @@ def test_finished_cells_are_not_run_again(finished):
 
 def untimed(workdir):
   """results.json without what depends on the clock."""
-  content = json.loads((workdir / 'results.json').read_text())
+  content = results.load(workdir / 'results.json')
+  del content['hash']
   for row in content['rows']:
     assert row.pop('seconds') > 0
     assert row.pop('speed') > 0
+  for each in content['runs']:
+    assert each.pop('seconds') > 0
+    assert re.fullmatch(r'\d{4}-\d\d-\d\d', each['origin'].pop('date'))
   return content
+
+
+def test_another_machine_goes_on_from_the_file_of_results_alone(finished, tmp_path):
+  workdir, out = finished
+  shutil.copy(workdir / 'results.json', tmp_path / 'sent.json')
+  command = (*TINY, '--gates=none,se', f'--workdir={tmp_path}/new', f'--results={tmp_path}/sent.json')
+  code, again, err = run(*command, '--seeds=2')
+  assert code == 0, err
+  assert not (tmp_path / 'new' / 'cells').exists()  # nothing was trained
+  assert again.strip().replace(f'{tmp_path}/new', str(workdir)) == out[out.index('\n\n') :].strip()
+  assert (tmp_path / 'sent.json').read_text() == (workdir / 'results.json').read_text()
+  code, _, err = run(*command, '--seeds=2', '--config.learning_rate=0.1')
+  assert code == 2
+  assert 'holds runs of another recipe:\n  learning_rate: 0.05 there, 0.1 now\nSet these back' in err
+
+
+@pytest.mark.slow
+def test_what_the_file_of_results_lacks_is_run_and_is_what_it_was(finished, tmp_path):
+  workdir, _ = finished
+  content = results.load(workdir / 'results.json')
+  content['runs'] = [each for each in content['runs'] if (each['variant'], each['seed']) != ('se', 1)]
+  (tmp_path / 'sent.json').write_text(results.text(content))
+  arguments = ('--gates=none,se', '--seeds=2', f'--workdir={tmp_path}/new', f'--results={tmp_path}/sent.json')
+  code, out, err = run(*TINY, *arguments)
+  assert code == 0, err
+  assert '[3 of 4 done' in out
+  assert [str(path.parent.name) for path in tmp_path.glob('new/cells/*/*/log.txt')] == ['seed1']
+  (tmp_path / 'results.json').write_text((tmp_path / 'sent.json').read_text())
+  assert untimed(tmp_path) == untimed(workdir)
 
 
 @pytest.mark.slow
@@ -210,7 +200,7 @@ def test_killed_twice_and_stopped_once_it_ends_with_the_same_table(finished, tmp
     _, err = process.communicate(timeout=100)
     assert not (tmp_path / 'cells' / place / 'result.json').exists(), 'it came too late'
     assert process.returncode == (75 if number == signal.SIGTERM else -9), err
-    assert not (tmp_path / 'report.html').exists()
+  assert 'Not finished: 2 of 4 runs are missing' in (tmp_path / 'report.html').read_text()
   code, out, err = run(*arguments)
   assert code == 0, err
   assert 'none, seed 1: goes on from its checkpoint' in out

@@ -8,9 +8,8 @@ from harness import ROOT, run_module
 
 from cmpe_jax import config as configuration
 from cmpe_jax import names
-from cmpe_jax.tools.shared import sizes
+from cmpe_jax.tools.shared import paper, sizes
 from cmpe_jax.tools.summary import command as summary
-from cmpe_jax.tools.summary import paper
 
 COUNTS = json.loads((ROOT / 'tests' / 'golden' / 'blocks' / 'param_counts.json').read_text())['nets']
 GATES = {'plain': 'none', '1x1': 'pair_1x1', '2x1': 'pair_2x1', '3x3': 'folded_3x3'}
@@ -32,8 +31,10 @@ def dense(gate, channels, base):
     'pair_1x1': 2 * channels,
     'pair_2x1': channels,
     'folded_3x3': (2 * channels // 16 - 2) * (16 - 2),
-  }[gate]
-  return inputs * h + (2 * h if gate == 'double_fc' else h) * channels
+  }
+  if gate not in inputs:  # element by element
+    return 0
+  return inputs[gate] * h + (2 * h if gate == 'double_fc' else h) * channels
 
 
 def filters(gate, channels, base):
@@ -61,7 +62,7 @@ def test_macs_and_activations_of_a_basic_net_without_gates():
   assert all(part.gate_macs == 0 for part in (stem, first, second, third, head))
 
 
-@pytest.mark.parametrize('gate', ['se', 'double_fc', 'pair_1x1', 'pair_2x1', 'folded_3x3'])
+@pytest.mark.parametrize('gate', [gate for gate in names.GATES if gate != 'none'])
 def test_macs_of_the_gates(gate):
   """Bottlenecks of 64, 128 and 256 channels, two a stage; the exact form pools before the last convolution."""
   widths = (16, 32, 64)
@@ -73,7 +74,7 @@ def test_macs_of_the_gates(gate):
     layers = dense(gate, channels, width)
     assert one.gate_macs == 2 * (layers + filters(gate, channels, width))
     descriptors = 2 * width * channels  # of both residuals
-    if gate != 'se':  # and of the projection, which SE does not look at
+    if gate not in ('se', 'eca', 'ge'):  # and of the projection, which these do not look at
       descriptors += before * channels
       if before != 16:  # with stride 2 it reads every fourth pixel: 0/1 times each of them
         descriptors += (2 * side) ** 2 * before

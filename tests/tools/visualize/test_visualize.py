@@ -53,7 +53,7 @@ def test_the_map_holds_the_means_of_the_feature_maps_and_its_filter(run, seen):
   np.testing.assert_allclose(view.filtered, want, atol=1e-4)
 
 
-@pytest.mark.parametrize('gate', ['pair_2x1', 'folded_3x3', 'double_fc'])
+@pytest.mark.parametrize('gate', ['pair_2x1', 'folded_3x3', 'double_fc', 'eca', 'ge'])
 def test_every_gate_has_a_view(gate, make_run):
   run = trained.open_run(make_run(gate=gate, block='bottleneck', depth=11))
   images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cmpe_jax.tools.compare import comparison, paired
+from cmpe_jax.tools.shared import paired, rows
 
 
 def test_intervals_are_those_of_the_paired_t_test():
@@ -26,4 +26,4 @@ def test_verdicts():
   same = paired.difference([99.5, 99.0], [99.0, 98.5])
   assert np.isnan(same.low)
   assert same.mean == 0.5
-  assert comparison.shown(same) == '+0.50 no interval: the same in every run'
+  assert rows.shown(same) == '+0.50 no interval: the same in every run'

@@ -27,8 +27,17 @@ class Difference:
 
 
 def moments(values: Sequence[float]) -> tuple[float, float]:
-  """Mean and standard deviation (n - 1)."""
-  return float(np.mean(values)), float(np.std(values, ddof=1))
+  """Mean and standard deviation (n - 1); nan where there are too few values for it."""
+  mean = float(np.mean(values)) if values else float('nan')
+  return mean, float(np.std(values, ddof=1)) if len(values) > 1 else float('nan')
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+  """The `CONFIDENCE` interval of the mean of two values at least: mean +- t * deviation / sqrt(n)."""
+  mean, deviation = moments(values)
+  quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+  half = float(quantile) * deviation / len(values) ** 0.5
+  return mean - half, mean + half
 
 
 def difference(values: Sequence[float], reference: Sequence[float]) -> Difference:
@@ -38,12 +47,10 @@ def difference(values: Sequence[float], reference: Sequence[float]) -> Differenc
   Differences that do not vary estimate no deviation, so nothing is claimed from them.
   """
   differences = np.asarray(values, np.float64) - np.asarray(reference, np.float64)
-  mean, deviation = moments(differences.tolist())
+  mean, _ = moments(differences.tolist())
   if np.ptp(differences) < 1e-12:
     if abs(mean) < 1e-12:
       return Difference(0.0, 0.0, 0.0, NONE)
     return Difference(mean, float('nan'), float('nan'), EQUAL)
-  quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)
-  half = float(quantile) * deviation / len(differences) ** 0.5
-  low, high = mean - half, mean + half
+  low, high = interval(differences.tolist())
   return Difference(mean, low, high, HIGHER if low > 0 else LOWER if high < 0 else NONE)

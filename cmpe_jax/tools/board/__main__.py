@@ -1,0 +1,20 @@
+"""`python -m cmpe_jax.tools.board`: checks the files in docs/results/ and draws docs/results.md from them."""
+
+import sys
+
+from absl import flags
+
+from cmpe_jax.runtime import command
+
+
+def main() -> None:
+  """The command."""
+  from cmpe_jax.tools.board import command as board
+
+  board.main()
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('results', 'docs/results', 'The folder of the files that compare wrote.')
+  flags.DEFINE_string('output', 'docs/results.md', 'The page that is drawn.')
+  sys.exit(command.run(main))

@@ -1,0 +1,140 @@
+"""Files of finished runs: `compare` writes them and goes on from them, `board` collects them.
+
+A file has a hash of its contents. It is a guard against slips, such as a figure that was edited or a merge that went
+wrong, and not against deceit: whoever wants to can hash again.
+"""
+
+import hashlib
+import json
+import math
+import os
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from cmpe_jax import config as configuration
+from cmpe_jax import keys
+from cmpe_jax.data.datasets import Dataset, folder
+from cmpe_jax.errors import UserError
+
+FORMAT = 1
+MACHINES_OWN = ('data_dir', 'input_threads', 'input_processes', 'resident_megabytes')  # keys that say nothing of a run
+LISTS = ('runs', 'rows', 'notes')  # of which each element has a line of its own, so that files merge and can be read
+Content = dict[str, Any]
+Result = dict[str, Any]  # of one run: 'variant', 'seed', 'accuracy', 'loss', 'count', 'seconds', 'images', ...
+
+
+def recipe(config: ml_collections.ConfigDict, dataset: Dataset) -> Content:
+  """Every key of a resolved configuration, without what is the machine's own; a folder is named after its files."""
+  values = configuration.plain(config) | {key: keys.KEYS[key].default for key in MACHINES_OWN}
+  if isinstance(dataset.content, folder.Content):
+    values['dataset'] = f'folder:{_digest_of(dataset.content.listing)}'
+  return values
+
+
+def _digest_of(listing: folder.Listing) -> str:
+  """Of the names and sizes of all files, each below its class, and of which are tested."""
+  digest = hashlib.blake2b(digest_size=8)
+  for split, files in sorted(listing.splits.items()):
+    classes = [listing.class_names[label] for label in files.labels]
+    named = (f'{split}/{name}/{os.path.basename(path)}' for name, path in zip(classes, files.paths, strict=True))
+    for name, path in sorted(zip(named, files.paths, strict=True)):
+      digest.update(f'{name} {os.path.getsize(path)}\n'.encode('utf-8', 'surrogateescape'))
+  return digest.hexdigest()
+
+
+def identity(recipe: Content, varied: list[str]) -> Content:
+  """The keys that two files must share to be of one recipe: all that change what the steps of a run compute."""
+  flat = configuration.flatten(configuration.from_plain(recipe))
+  ignored = {'seed', *varied, *MACHINES_OWN} | {name for name, key in keys.ALL.items() if key.free} - {'epochs'}
+  return json.loads(json.dumps({key: value for key, value in sorted(flat.items()) if key not in ignored}))
+
+
+def differences(one: Content, other: Content) -> list[str]:
+  """The keys in which two identities differ, a line each."""
+  both = sorted(one.keys() | other.keys())
+  return [f'  {key}: {one.get(key)!r} there, {other.get(key)!r} now' for key in both if one.get(key) != other.get(key)]
+
+
+def text(content: Content) -> str:
+  """The file, with its hash; numbers that do not exist are null."""
+  content = finite({key: value for key, value in content.items() if key != 'hash'})
+  content['hash'] = _hash(content)
+  parts = []
+  for key, value in content.items():
+    if key in LISTS and value:
+      inner = ',\n'.join(f'  {json.dumps(each)}' for each in value)
+      parts.append(f'{json.dumps(key)}: [\n{inner}\n]')
+    else:
+      parts.append(f'{json.dumps(key)}: {json.dumps(value)}')
+  return '{\n' + ',\n'.join(parts) + '\n}\n'
+
+
+def finite(content: Any) -> Any:
+  """JSON has no nan."""
+  if isinstance(content, dict):
+    return {key: finite(value) for key, value in content.items()}
+  if isinstance(content, list | tuple):
+    return [finite(value) for value in content]
+  return None if isinstance(content, float) and math.isnan(content) else content
+
+
+def _hash(content: Content) -> str:
+  bare = {key: value for key, value in content.items() if key != 'hash'}
+  return hashlib.sha256(json.dumps(bare, sort_keys=True, separators=(',', ':')).encode()).hexdigest()
+
+
+def load(path: pathlib.Path) -> Content:
+  """A file's contents, after all checks.
+
+  Raises:
+    UserError: it is no such file, its hash does not fit, or its recipe, its seeds or its figures cannot be.
+  """
+  try:
+    content = json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise UserError(f'{path} cannot be read as JSON ({error}): take the file as compare wrote it.') from error
+  if not isinstance(content, dict) or content.get('format') != FORMAT:
+    raise UserError(f'{path} is not of format {FORMAT}: give a file that compare of this version wrote.')
+  if content.get('hash') != _hash(content):
+    raise UserError(
+      f'{path} is not as compare wrote it: its hash is {str(content.get("hash"))[:12]}, that of its contents is '
+      f'{_hash(content)[:12]}. Take the file as it was written, or repeat the runs.'
+    )
+  try:
+    _check_recipe(content)
+    _check_runs(content)
+  except UserError as error:
+    raise UserError(f'{path} does not fit: {error}') from error
+  except (KeyError, TypeError, ValueError, AttributeError) as error:
+    raise UserError(f'{path} does not fit: {type(error).__name__}: {error}. Take it as compare wrote it.') from error
+  return content
+
+
+def _check_recipe(content: Content) -> None:
+  given, varied = content['recipe'], content['varied']
+  configuration.check(configuration.from_plain(given))
+  if unknown := sorted(set(varied) - keys.ALL.keys()):
+    raise UserError(f'it varies {unknown}, which are no keys of the configuration.')
+  for name, overrides in content['variants'].items():
+    if not set(overrides) <= set(varied):
+      raise UserError(f'variant {name!r} changes {sorted(overrides)}, but the recipe varies {varied}.')
+
+
+def _check_runs(content: Content) -> None:
+  seen = set()
+  for run in content['runs']:
+    name, seed, count, accuracy = (run[key] for key in ('variant', 'seed', 'count', 'accuracy'))
+    which = f'run {name!r} with seed {seed}'
+    if name not in content['variants']:
+      raise UserError(f'{which} is of none of its variants, {", ".join(content["variants"])}.')
+    if not isinstance(seed, int) or seed < 0 or seed not in content['seeds']:
+      raise UserError(f'{which} has a seed that is none of its {content["seeds"]}.')
+    if (name, seed) in seen:
+      raise UserError(f'{which} is there twice.')
+    if count != content['test_images']:
+      raise UserError(f'{which} was tested on {count} images, the recipe has {content["test_images"]}.')
+    if not 0 <= accuracy <= 1 or abs(accuracy * count - round(accuracy * count)) > 0.01:
+      raise UserError(f'{which} has an accuracy of {accuracy}, which is no part of {count} images.')
+    seen.add((name, seed))

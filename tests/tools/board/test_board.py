@@ -1,0 +1,167 @@
+"""The board: files of several machines as one page, and the refusal of what does not fit."""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+import scipy.stats
+from harness import run_module
+
+from cmpe_jax import config as configuration
+from cmpe_jax import names
+from cmpe_jax.data import datasets
+from cmpe_jax.errors import UserError
+from cmpe_jax.tools.board import gathered, page
+from cmpe_jax.tools.shared import results
+
+ROOT = pathlib.Path(__file__).parents[3]
+ORIGIN = {
+  'commit': 40 * 'a',
+  'versions': {'jax': '0.10.2'},
+  'devices': '8 x TPU v5e',
+  'date': '2026-01-02',
+  'processor': '4 cores of X',
+}
+
+
+def write(path, name='cifar10_resnet164', errors=((0, 'se', 500), (0, 'none', 510)), origin=None, **overrides):
+  """A file of results whose runs have that many wrong answers of 10,000, and whose own means are nonsense."""
+  config = configuration.load(name)
+  config.update(overrides)
+  dataset = datasets.describe(config)
+  runs = [
+    {
+      'variant': gate,
+      'seed': seed,
+      'accuracy': 1 - wrong / 10_000,
+      'loss': 0.2,
+      'count': 10_000,
+      'seconds': 100.0,
+      'images': 10,
+      'origin': ORIGIN | (origin or {}),
+    }
+    for seed, gate, wrong in errors
+  ]
+  gates = sorted({gate for _, gate, _ in errors}, key=list(names.GATES).index)
+  content = {
+    'format': 1,
+    'config': name,
+    'recipe': results.recipe(dataset.resolve(config), dataset),
+    'varied': ['model.gate'],
+    'variants': {gate: {'model.gate': gate} for gate in gates},
+    'references': ['se', 'none'],
+    'seeds': sorted({seed for seed, _, _ in errors}),
+    'test_images': 10_000,
+    'runs': runs,
+    'rows': [{'name': gate, 'parameters': 1000, 'mean': 12.3} for gate in gates],
+    'notes': [],
+  }
+  path.write_text(results.text(content))
+  return path
+
+
+def row(text, *start):
+  """The cells of the line that begins so."""
+  (line,) = [line for line in text.splitlines() if line.startswith('| ' + ' | '.join(start) + ' |')]
+  return line.strip('| ').split(' | ')[len(start) :]
+
+
+def test_two_machines_make_one_table_whose_numbers_come_from_the_runs(tmp_path):
+  one = write(tmp_path / 'a.json', errors=((0, 'none', 520), (0, 'se', 500), (1, 'none', 545), (1, 'se', 521)))
+  two = write(
+    tmp_path / 'b.json',
+    errors=((5, 'none', 501), (5, 'se', 503), (6, 'se', 490)),
+    origin={'commit': 40 * 'b' + '+', 'devices': '1 x cpu'},
+    data_dir='/theirs',
+    steps_per_call=8,
+  )
+  found = gathered.gather([one, two])
+  assert len(found) == 1
+  text = page.page(found)
+  se, none = np.array([5.0, 5.21, 5.03, 4.90]), np.array([5.2, 5.45, 5.01])
+  low, high = scipy.stats.ttest_rel(none, se[:3]).confidence_interval(0.95)
+  runs, accuracy, minus_se, minus_none = row(text, '`se`')[:4]
+  assert (runs, minus_se) == ('4', '-')
+  assert accuracy == f'{100 - se.mean():.2f} ± {se.std(ddof=1):.2f} %'
+  assert minus_none == f'{(none - se[:3]).mean():+.2f} [{low:+.2f}, {high:+.2f}] no difference shown'
+  assert row(text, '`none`')[0] == '3 of 4'
+  assert '12.3' not in text
+  assert '4 runs, 2026-01-02: commit aaaaaaaaaaaa; jax 0.10.2; 8 x TPU v5e, 4 cores of X' in text
+  assert '3 runs, 2026-01-02: commit bbbbbbbbbbbb, with changes; jax 0.10.2; 1 x cpu, 4 cores of X' in text
+  low, high = scipy.stats.t.interval(0.95, 3, se.mean(), scipy.stats.sem(se))
+  assert f'\n| | `se` | 4.85 | {se.mean():.2f} [{low:.2f}, {high:.2f}], n=4 | 4.07 | open |\n' in text
+
+
+def test_cells_of_the_paper_are_of_its_recipe(tmp_path):
+  mixed = write(tmp_path / 'a.json', name='cifar100_wrn22_10', errors=((0, 'pair_1x1', 1700),), mixup_alpha=1.0)
+  other = write(tmp_path / 'b.json', name='cifar100_wrn22_10', errors=((0, 'pair_1x1', 1600),), learning_rate=0.3)
+  found = gathered.gather([mixed, other])
+  assert len(found) == 2
+  cells = [page.ours(found, 'cifar100', 'wrn22_10', 'pair_1x1', alpha) for alpha in (0.0, 1.0)]
+  assert cells == [[], [pytest.approx(17.0)]]
+  text = page.page(found)
+  assert '### `cifar100_wrn22_10`, `learning_rate=0.3`\n' in text
+  command = next(line for line in text.splitlines() if 'b.json`' in line and line.startswith('* command'))
+  assert '--config=configs/cifar100_wrn22_10.py --config.learning_rate=0.3 --gates=pair_1x1 --seeds=1' in command
+  lines = [line for line in text.splitlines() if line.startswith('| `cifar100_wrn22_10`, mixup')]
+  assert '--config.mixup_alpha=1 --gates=none,se --seeds=3' in lines[0]  # the third is filled
+
+
+def test_a_folder_that_anybody_can_have_is_named(tmp_path):
+  content = results.load(write(tmp_path / 'a.json', name='cifar10_short'))
+  content['recipe']['dataset'] = 'folder:059b1af939b2287d'
+  (tmp_path / 'a.json').write_text(results.text(content))
+  text = page.page(gathered.gather([tmp_path / 'a.json']))
+  assert 'as JPEG files, which are lossy copies' in text
+  assert '--config=configs/cifar10_short.py --config.dataset=folder:PATH --gates=none,se --seeds=1' in text
+
+
+def test_commands_of_open_cells_can_be_given():
+  commands = re.findall(r'`(python -m cmpe_jax.tools.compare --config=.*?)`', page.page([]))
+  assert len(commands) == 20
+  for command in commands:
+    given = dict(word.split('=', 1) for word in command.split()[3:])
+    configuration.find(given['--config'])
+    gates = given['--gates'].split(',')
+    assert len(gates) > 1
+    assert set(gates) <= set(names.GATES)
+
+
+def test_files_that_contradict_each_other_are_refused(tmp_path):
+  one = write(tmp_path / 'a.json')
+  same = write(tmp_path / 'b.json')
+  assert len(gathered.gather([one, same])[0].runs['se']) == 1  # the same run twice counts once
+  other = write(tmp_path / 'b.json', errors=((0, 'se', 501),))
+  with pytest.raises(UserError, match=r'b\.json: se with seed 0 has an accuracy of 0\.9499, but one of 0\.95 in .*a\.'):
+    gathered.gather([one, other])
+
+
+def test_a_configuration_that_is_not_here_is_refused(tmp_path):
+  content = results.load(write(tmp_path / 'a.json')) | {'config': 'mine'}
+  (tmp_path / 'a.json').write_text(results.text(content))
+  with pytest.raises(UserError, match=r"a\.json is of a configuration that is not here: .*'mine'"):
+    gathered.gather([tmp_path / 'a.json'])
+
+
+def test_the_page_in_docs_is_what_the_board_draws():
+  found = gathered.gather(sorted((ROOT / 'docs' / 'results').glob('*.json')))
+  assert page.page(found) == (ROOT / 'docs' / 'results.md').read_text(), 'run: python -m cmpe_jax.tools.board'
+
+
+def test_the_command(tmp_path):
+  file = write(tmp_path / 'a.json')
+  output = tmp_path / 'page.md'
+  done = run_module('cmpe_jax.tools.board', f'--results={tmp_path}', f'--output={output}')
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.startswith('2 runs of 1 recipes in ')
+  assert '### `cifar10_resnet164`\n' in output.read_text()
+  file.write_text(file.read_text().replace('0.949', '0.959', 1))
+  for arguments, said in (
+    ([f'--results={tmp_path}'], 'is not as compare wrote it'),
+    (['--results=no'], 'is not a folder'),
+  ):
+    refused = run_module('cmpe_jax.tools.board', *arguments, f'--output={output}')
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert 'Traceback' not in refused.stderr

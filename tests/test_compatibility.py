@@ -22,7 +22,7 @@ from cmpe_jax.errors import UserError
 from cmpe_jax.models import paths
 from cmpe_jax.tools.compare import cells
 from cmpe_jax.tools.compare import command as compare
-from cmpe_jax.tools.shared import trained
+from cmpe_jax.training import trained
 from cmpe_jax.training.checkpoint import Checkpoints
 
 OLD = pathlib.Path(__file__).parent / 'golden' / 'version_1_0'

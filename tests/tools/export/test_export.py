@@ -12,7 +12,7 @@ from jax import export as jax_export
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools.export import command as export
 from cmpe_jax.tools.export import inference
-from cmpe_jax.tools.shared import trained
+from cmpe_jax.training import trained
 
 # What another project would write: nothing of this one can be imported there.
 ELSEWHERE = """

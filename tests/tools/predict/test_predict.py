@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools.predict import command as predict
-from cmpe_jax.tools.shared import trained
+from cmpe_jax.training import trained
 
 
 @pytest.fixture(scope='module')

@@ -10,9 +10,9 @@ from PIL import Image
 from cmpe_jax.data import splits
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import mesh as meshes
-from cmpe_jax.tools.shared import trained
 from cmpe_jax.tools.visualize import command as visualize
 from cmpe_jax.tools.visualize import figures
+from cmpe_jax.training import trained
 
 
 @pytest.fixture(scope='module')

@@ -139,7 +139,7 @@ def _summary(config: ml_collections.ConfigDict, step: int) -> str:
     origin = f'with the weights of {config.architecture}, converted' + (f' and then {origin}' if step else '')
   gate = f'the gate {model.gate}' if model.gate != 'none' else 'no gate'
   return _paragraph(
-    f'`{architecture(config)}`: a {model.backbone} of depth {model.depth} with {gate}'
+    f'`{architecture(config)}`: {model.backbone} of depth {model.depth} with {gate}'
     f' ([CMPE-SE](https://arxiv.org/abs/1807.08920)), {origin}. Written by cmpe_jax {cmpe_jax.__version__}.'
   )
 

@@ -8,6 +8,7 @@ import cmpe_jax
 from cmpe_jax.errors import Interrupted, UserError
 
 PASSING = {408, 429, 500, 502, 503, 504}  # HTTP statuses of a service that may answer the next time
+CLIENTS = ('httpx', 'httpx2', 'httpcore', 'requests', 'urllib3')  # whose errors are those of a connection
 
 
 def is_name(text: str) -> bool:
@@ -45,28 +46,44 @@ def download(name: str, files: Sequence[str]) -> pathlib.Path:
   except errors.GatedRepoError as error:  # one of the next kind too
     raise UserError(f'{name!r} is gated: accept its terms on its page, then log in with `hf auth login`.') from error
   except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-    raise UserError(
-      f'{name!r} is neither a folder here nor a model on the Hugging Face Hub that this account may see: check the '
-      'name, or log in with `hf auth login`.'
-    ) from error
+    raise _unknown(name) from error
   except errors.RevisionNotFoundError as error:
     raise UserError(f'{repository!r} has no revision {revision!r}: leave it out for the newest one.') from error
   except Exception as error:
-    raise _explained(name, error) from error
+    explained = _explained(name, error)
+    if explained is None:  # a fault of the program
+      raise
+    raise explained from error
   return pathlib.Path(folder)
 
 
-def _explained(name: str, error: Exception) -> Exception:
-  """What a failed download means: wrong, passing, or `error` itself: a fault of the program."""
+def _unknown(name: str) -> UserError:
+  return UserError(
+    f'{name!r} is neither a folder here nor a model on the Hugging Face Hub that this account may see: check the name, '
+    'or log in with `hf auth login`.'
+  )
+
+
+def _explained(name: str, error: Exception) -> UserError | Interrupted | None:
+  """What a failed download means: wrong, or passing; None: neither."""
   from huggingface_hub import errors
 
-  cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
+  is_late = isinstance(error, errors.LocalEntryNotFoundError)  # what was kept would have done
+  cause = error.__cause__ if is_late and error.__cause__ else error
   said = ' '.join(str(cause).split())[:200] or type(cause).__name__
+  status = getattr(getattr(cause, 'response', None), 'status_code', None)
   if isinstance(cause, errors.OfflineModeIsEnabled):
     return UserError(f'{name!r} was not downloaded before, and HF_HUB_OFFLINE is set: unset it.')
-  status = getattr(getattr(cause, 'response', None), 'status_code', None)
-  if status is not None and status not in PASSING:
-    return UserError(f'the Hugging Face Hub refuses {name!r} ({said}): check HF_TOKEN, or log in with `hf auth login`.')
+  if status in PASSING:
+    return Interrupted(f'the Hugging Face Hub answered with {status} for {name!r}: try again.')
+  if status == 401:  # what an account is told that may not know whether there is such a model
+    return _unknown(name)
+  if status is not None:
+    return UserError(f'the Hugging Face Hub refuses {name!r} ({status}): log in with `hf auth login`, or set HF_TOKEN.')
+  if isinstance(cause, (errors.FileMetadataError, ValueError, LookupError, TypeError)):
+    return UserError(f'what answers for {name!r} is not the Hugging Face Hub ({said}): check HF_ENDPOINT and proxies.')
   if isinstance(cause, OSError) and cause.errno is not None:
     return UserError(f'{name!r} cannot be kept ({cause.strerror}): make room, or set HF_HOME to another folder.')
-  return Interrupted(f'the Hugging Face Hub did not answer for {name!r} ({said}): try again.')
+  if isinstance(cause, OSError) or type(cause).__module__.partition('.')[0] in CLIENTS:
+    return Interrupted(f'the connection to the Hugging Face Hub failed for {name!r} ({said}): try again.')
+  return None

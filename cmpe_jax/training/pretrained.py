@@ -19,6 +19,8 @@ import safetensors.numpy
 
 import cmpe_jax
 from cmpe_jax import config as configuration
+from cmpe_jax.data import datasets
+from cmpe_jax.data.datasets.folder import usual_augmentation
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import initializers, paths
 from cmpe_jax.training import hub
@@ -130,6 +132,9 @@ def _config(about: dict[str, Any], path: pathlib.Path) -> ml_collections.ConfigD
     config = configuration.from_plain(about['config'])
     if not config.pixel_mean:  # as version 1.0 wrote it
       config.pixel_mean, config.pixel_std = (tuple(about['normalization'][key]) for key in ('mean', 'std'))
+      known = datasets.DATASETS.get(config.dataset)
+      usual = known.augmentation if known else usual_augmentation(config.image_size)
+      config.augmentation = config.augmentation or usual
     configuration.check(config)
   except (KeyError, TypeError, ValueError) as error:
     version = about.get('library_version', 'of 1.0')

@@ -149,7 +149,7 @@ def as_begun(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict
     if key.before is not None and config.get(name) == key.default and saved[name] == key.before
   }
   shown = keys.SHOWN if saved.architecture else ()
-  old |= {name: saved[name] for name in shown if config[name] == keys.KEYS[name].default != saved[name]}
+  old |= {name: saved[name] for name in shown if config.get(name) == keys.KEYS[name].default != saved[name]}
   if not old:
     return config
   begun = config.copy_and_resolve_references()

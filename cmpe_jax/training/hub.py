@@ -75,7 +75,7 @@ def _explained(name: str, error: Exception) -> UserError | Interrupted | None:
   if isinstance(cause, errors.OfflineModeIsEnabled):
     return UserError(f'{name!r} was not downloaded before, and HF_HUB_OFFLINE is set: unset it.')
   if status in PASSING:
-    return Interrupted(f'the Hugging Face Hub answered with {status} for {name!r}: try again.')
+    return Interrupted(f'{name!r} is no folder here, and the Hugging Face Hub answered with {status}: try again.')
   if status == 401:  # what an account is told that may not know whether there is such a model
     return _unknown(name)
   if status is not None:
@@ -85,5 +85,5 @@ def _explained(name: str, error: Exception) -> UserError | Interrupted | None:
   if isinstance(cause, OSError) and cause.errno is not None:
     return UserError(f'{name!r} cannot be kept ({cause.strerror}): make room, or set HF_HOME to another folder.')
   if isinstance(cause, OSError) or type(cause).__module__.partition('.')[0] in CLIENTS:
-    return Interrupted(f'the connection to the Hugging Face Hub failed for {name!r} ({said}): try again.')
+    return Interrupted(f'{name!r} is no folder here, and the Hugging Face Hub was not reached ({said}): try again.')
   return None

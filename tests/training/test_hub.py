@@ -92,8 +92,8 @@ def test_predict_names_an_image_by_a_model_of_the_hub(hub, call, tmp_path):
     ('us/gated', {}, '', 2, "'us/gated' is gated: accept its terms"),
     ('us/digits@old', {}, '', 2, "'us/digits' has no revision 'old'"),
     ('us/digits', {'status': 403}, '', 2, "refuses 'us/digits' (403)"),
-    ('us/digits', {'status': 503}, '', 75, "answered with 503 for 'us/digits'"),
-    ('us/digits', {'status': 429}, '', 75, "answered with 429 for 'us/digits'"),
+    ('us/digits', {'status': 503}, '', 75, "'us/digits' is no folder here, and the Hugging Face Hub answered with 503"),
+    ('us/digits', {'status': 429}, '', 75, 'answered with 429: try again'),
     ('us/digits', {'status': 200}, '', 2, 'is not the Hugging Face Hub'),
   ],
 )
@@ -110,7 +110,7 @@ def test_a_connection_that_breaks_leaves_nothing_and_one_that_comes_back_is_used
   hub.broken = {'breaks': 1000, 'after': 100_000}
   done = call('-c', ASK, 'us/digits')
   assert done.returncode == 75
-  assert 'the connection to the Hugging Face Hub failed' in done.stderr
+  assert 'the Hugging Face Hub was not reached' in done.stderr
   assert kept(tmp_path) == []
   hub.broken = {'breaks': 1, 'after': 100_000}
   done = call('-c', ASK, 'us/digits')
@@ -121,7 +121,7 @@ def test_a_connection_that_breaks_leaves_nothing_and_one_that_comes_back_is_used
 def test_a_hub_that_is_not_there(hub, call, tmp_path):
   done = call('-c', ASK, 'us/digits', HF_ENDPOINT='http://127.0.0.1:9')
   assert done.returncode == 75
-  assert 'the connection to the Hugging Face Hub failed' in done.stderr
+  assert 'the Hugging Face Hub was not reached' in done.stderr
   done = call('-c', ASK, 'us/digits', HF_HUB_OFFLINE='1')
   assert done.returncode == 2
   assert 'HF_HUB_OFFLINE is set' in done.stderr

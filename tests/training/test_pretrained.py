@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -218,6 +219,12 @@ def test_the_weights_that_come_with_the_package(name):
   card = huggingface_hub.ModelCard.load(folder / 'README.md')
   assert card.data.eval_results[0].metric_value > 0.5
   assert card.data.license == 'apache-2.0'
+
+
+def test_the_page_has_what_comes_with_the_package_and_the_figures_of_its_cards():
+  rows = re.findall(r'^\| `(\w+)` \|.*\| ([\d.]+) %', (ROOT / 'docs' / 'pretrained.md').read_text(), re.MULTILINE)
+  cards = {name: huggingface_hub.ModelCard.load(pretrained.SHIPPED / name / 'README.md') for name in pretrained.names()}
+  assert dict(rows) == {name: f'{card.data.eval_results[0].metric_value:.2%}'[:-1] for name, card in cards.items()}
 
 
 def test_the_digits_have_the_accuracy_of_their_card():

@@ -8,7 +8,9 @@ __version__ = '1.1.0'
 # What a program of one's own starts from, imported when first used: `import cmpe_jax` itself costs nothing.
 _LATE = {
   'evaluate': 'cmpe_jax.training.evaluate',
+  'from_pretrained': 'cmpe_jax.training.trained',
   'load_model': 'cmpe_jax.training.load',
+  'save_pretrained': 'cmpe_jax.training.publish',
   'train': 'cmpe_jax.training.train',
 }
 

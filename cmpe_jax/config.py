@@ -43,8 +43,12 @@ def find(name: str) -> pathlib.Path:
   for place in places:
     if place.is_file():
       return place
-  known = sorted({path.stem for folder in FOLDERS for path in folder.glob('*.py')})
-  raise UserError(f'there is no configuration {name!r}: give the path of a file, or one of {", ".join(known)}.')
+  raise UserError(f'there is no configuration {name!r}: give the path of a file, or one of {", ".join(known())}.')
+
+
+def known() -> list[str]:
+  """The names of the configurations that come with this package."""
+  return sorted({path.stem for folder in FOLDERS for path in folder.glob('*.py')})
 
 
 def load(name: str) -> ml_collections.ConfigDict:
@@ -67,6 +71,9 @@ def check(config: ml_collections.ConfigDict) -> None:
       f'decay_fractions={tuple(config.decay_fractions)} and decay_epochs={tuple(config.decay_epochs)} both say when '
       'the rate falls. Set one of them to ().'
     )
+  mean, std = tuple(config.pixel_mean), tuple(config.pixel_std)
+  if (mean or std) and not (len(mean) == len(std) == 3 and min(std) > 0):
+    raise UserError(f'pixel_mean={mean} and pixel_std={std} need three values each, those of pixel_std above 0, or ().')
 
 
 def check_model(config: ml_collections.ConfigDict) -> None:
@@ -133,13 +140,16 @@ def check_tested(config: ml_collections.ConfigDict, saved: ml_collections.Config
 def as_begun(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """The configuration that goes on with a saved run: what newer versions do differently by default stays as it was.
 
-  Keys that have their default now, and in the saved configuration what older versions did, are taken from there.
+  Keys that have their default now, and in the saved configuration what older versions did, are taken from there; from
+  that of converted weights those that say how images are shown to them.
   """
   old = {
     name: keys.BEFORE[name]
     for name, key in keys.KEYS.items()
     if key.before is not None and config.get(name) == key.default and saved[name] == key.before
   }
+  shown = keys.SHOWN if saved.architecture else ()
+  old |= {name: saved[name] for name in shown if config.get(name) == keys.KEYS[name].default != saved[name]}
   if not old:
     return config
   begun = config.copy_and_resolve_references()

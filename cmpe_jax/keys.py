@@ -90,13 +90,24 @@ KEYS = {
     choices=names.INTERPOLATIONS,
     before='four_pixels',
   ),
+  'eval_crop': Key(224 / 256, 'part of the shorter side that a centre crop shows', 0.01, 1),
+  'pixel_mean': Key((), "of red, green and blue on the scale 0..1, which a network is shown as 0; (): the dataset's"),
+  'pixel_std': Key((), "of the same, which a network is shown as 1; (): the dataset's"),
   'stored_side': Key(
     0, 'imagenet2012: shorter side of the images stored by data.prepare --shorter_side; 0: originals', low=0
   ),
   'resident_megabytes': Key(2048, 'decoded datasets up to this size lie on the device as a whole', low=0, free=True),
   'input_threads': Key(0, 'a reading process; 0: one a core, at most 16 (one with input_processes)', low=0, free=True),
   'input_processes': Key(0, 'processes that read; 0: threads of the training process', low=0, free=True),
-  'init_from': Key('', "workdir of another run whose weights the first step starts from; '': random ones"),
+  'init_from': Key(
+    '', "weights that the first step starts from: a workdir, or as of `from_pretrained`; '': random ones"
+  ),
+  'architecture': Key(
+    '',
+    "of converted weights: what their source calls them, such as 'resnet50.a1_in1k'; runs on them show images as "
+    'they were converted for',
+    free=True,
+  ),
   'freeze': Key(0, 'fine-tuning: the stem and so many stages keep their values and running statistics', low=0),
   'dtype': Key(
     'float32', 'of the convolutions; parameters, statistics, gate and loss stay in float32', choices=names.DTYPES
@@ -139,3 +150,5 @@ KEYS = {
 ALL = KEYS | {f'model.{name}': key for name, key in MODEL.items()}
 BEFORE = {name: key.default if key.before is None else key.before for name, key in ALL.items()}
 """The values of keys that a configuration saved by an older version does not have."""
+SHOWN = ('architecture', 'image_size', 'pixel_mean', 'pixel_std', 'eval_crop', 'eval_interpolation')
+"""The keys that come with converted weights: what they are called, and how images are shown to them."""

@@ -43,7 +43,7 @@ STATE = (
   ('training', 'step.py', 'the new one from the old'),
   ('training', 'checkpoint.py', 'whole arrays, by name'),
   ('training', 'evaluate.py', 'every image once'),
-  ('tools', 'shared/trained.py', 'a network to use'),
+  ('training', 'trained.py', 'a network to use'),
 )
 WIDTH, STEP, HEIGHT = 186, 70, 50  # of a box of a way; from one box to the next
 

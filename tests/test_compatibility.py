@@ -22,7 +22,7 @@ from cmpe_jax.errors import UserError
 from cmpe_jax.models import paths
 from cmpe_jax.tools.compare import cells
 from cmpe_jax.tools.compare import command as compare
-from cmpe_jax.tools.shared import trained
+from cmpe_jax.training import trained
 from cmpe_jax.training.checkpoint import Checkpoints
 
 OLD = pathlib.Path(__file__).parent / 'golden' / 'version_1_0'
@@ -80,6 +80,10 @@ def test_an_old_export_is_called(old, expected):
   weights = safetensors.numpy.load_file(folder / 'weights.safetensors')
   for name, value in weights.items():
     np.testing.assert_array_equal(value, expected[name], err_msg=name)
+  network = cmpe_jax.from_pretrained(str(folder))
+  logits = network.logits(network.variables, expected['images'])
+  np.testing.assert_allclose(logits, expected['logits'], atol=1e-5)
+  assert (network.dataset.augmentation, network.names) == ('crop', tuple('0123456789'))
 
 
 def test_old_records_are_read(old, expected):

@@ -57,13 +57,13 @@ def test_a_wheel_works_from_another_folder(tmp_path):
     'assert pathlib.Path(cmpe_jax.__file__).is_relative_to(pathlib.Path("site").resolve()); '
     'digits = config.load("digits"); digits.model.depth = 11; digits.epochs = 1.0; digits.warmup_epochs = 0.0; '
     'print(cmpe_jax.train(digits, "run")["eval/count"]); '
-    'print(cmpe_jax.load_model("run")[0].num_classes)'
+    'print(cmpe_jax.load_model("run")[0].num_classes, cmpe_jax.from_pretrained("digits").names[3])'
   )
   environment = os.environ | {'PYTHONPATH': str(tmp_path / 'site'), 'XLA_FLAGS': ''}
   done = subprocess.run(
     [sys.executable, '-c', code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
   )
-  assert done.stdout.split()[-2:] == ['364', '10'], done.stderr
+  assert done.stdout.split()[-3:] == ['364', '10', '3'], done.stderr
   command = [sys.executable, '-m', 'cmpe_jax.tools.summary', '--config=digits']
   done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
   assert 'pair_1x1 *' in done.stdout, done.stderr

@@ -67,9 +67,9 @@ def random_box(height: int, width: int, generator: np.random.Generator) -> Box:
   return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
 
 
-def centre_box(height: int, width: int) -> Box:
-  """The central 224/256 of the shorter side, in whole pixels."""
-  side = max(1, round(CENTRE * min(height, width)))
+def centre_box(height: int, width: int, share: float = CENTRE) -> Box:
+  """The central `share` of the shorter side, in whole pixels."""
+  side = max(1, round(share * min(height, width)))
   return (height - side) // 2, (width - side) // 2, side, side
 
 
@@ -94,26 +94,30 @@ def random_crop(
   return np.asarray(part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_mirrored else part)
 
 
-def centre_crop(data: bytes, name: str, size: int, interpolation: str = 'bilinear') -> np.ndarray:
-  """The crop for evaluation: uint8[size, size, 3]. Raises `UserError` as `decode`.
+def centre_crop(
+  data: bytes, name: str, size: int, interpolation: str = 'bilinear', share: float = CENTRE
+) -> np.ndarray:
+  """The crop for evaluation, `share` of the shorter side: uint8[size, size, 3]. Raises `UserError` as `decode`.
 
-  'bilinear' and 'bicubic' resize the shorter side to 256/224 of `size`, over all pixels, and take the centre: what
+  'bilinear' and 'bicubic' resize the shorter side to `size` / `share`, over all pixels, and take the centre: what
   `Resize` and `CenterCrop` of torchvision, which timm uses, make of Pillow's images, to the bit. 'four_pixels' takes
   each pixel from the nearest four, as in training.
   """
   if interpolation == 'four_pixels':
-    return _crop(data, name, size, centre_box, is_mirrored=False)
+    return _crop(data, name, size, lambda height, width: centre_box(height, width, share), is_mirrored=False)
   picture = _open(data, name)
-  shorter, side = math.floor(size / CENTRE), min(picture.size)
+  shorter, side = math.floor(size / share), min(picture.size)
   width, height = (shorter if length == side else int(shorter * length / side) for length in picture.size)
   left, top = round((width - size) / 2), round((height - size) / 2)
   resized = picture.resize((width, height), _FILTERS[interpolation])
   return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
-def evaluated(data: bytes, name: str, size: int, is_cropped: bool, interpolation: str) -> np.ndarray:
+def evaluated(
+  data: bytes, name: str, size: int, is_cropped: bool, interpolation: str, share: float = CENTRE
+) -> np.ndarray:
   """An image file as an evaluation shows it: `centre_crop`, or `resize` where nothing is cropped."""
-  return centre_crop(data, name, size, interpolation) if is_cropped else resize(decode(data, name), size)
+  return centre_crop(data, name, size, interpolation, share) if is_cropped else resize(decode(data, name), size)
 
 
 def _crop(data: bytes, name: str, size: int, choose: Callable[[int, int], Box], is_mirrored: bool) -> np.ndarray:

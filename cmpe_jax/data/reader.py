@@ -35,6 +35,7 @@ class Reader:
     rows: the positions in the global batch that this process reads.
     train_interpolation: of random-resized crops, see `image.centre_crop`.
     eval_interpolation: of centre crops.
+    eval_crop: part of the shorter side that these show.
   """
 
   examples: Examples
@@ -45,6 +46,7 @@ class Reader:
   rows: np.ndarray
   train_interpolation: str = 'four_pixels'
   eval_interpolation: str = 'bilinear'
+  eval_crop: float = image.CENTRE
 
   def train(self, call: tuple[int, int]) -> Batch:
     """The own rows of steps first .. first + count - 1: arrays of shape [count, rows, ...]."""
@@ -78,7 +80,7 @@ class Reader:
     return image.random_crop(data, name, self.image_size, generator, self.train_interpolation)
 
   def _evaluated(self, data: bytes, name: str) -> np.ndarray:
-    return image.evaluated(data, name, self.image_size, self.is_cropped, self.eval_interpolation)
+    return image.evaluated(data, name, self.image_size, self.is_cropped, self.eval_interpolation, self.eval_crop)
 
   def _square(self, data: bytes, name: str) -> np.ndarray:
     return image.resize(image.decode(data, name), self.image_size)

@@ -42,6 +42,7 @@ def open_split(config: ml_collections.ConfigDict, dataset: Dataset, split: str, 
     threads=config.input_threads,
     processes=config.input_processes,
     interpolations=(config.train_interpolation, config.eval_interpolation),
+    eval_crop=config.eval_crop,
   )
 
 

@@ -44,6 +44,7 @@ class Streamed:
     threads: int = 0,
     processes: int = 0,
     interpolations: tuple[str, str] = ('four_pixels', 'bilinear'),
+    eval_crop: float = image.CENTRE,
   ):
     self.num_examples = len(examples)
     self.resident: dict[str, jax.Array] = {}
@@ -52,7 +53,7 @@ class Streamed:
     self._seed, self._batch_size, self._mesh = seed, batch_size, mesh
     self._threads = threads or (1 if processes else min(os.cpu_count() or 1, MAX_THREADS))
     self._processes = processes
-    self._interpolations = interpolations
+    self._crops = (*interpolations, eval_crop)
     self._running: list[Any] = []
 
   def train(self, calls: Iterable[Call]) -> Generator[Batch]:
@@ -72,9 +73,7 @@ class Streamed:
 
   def _reader(self, batch_size: int) -> reader.Reader:
     rows = own_rows(meshes.batch_sharding(self._mesh), batch_size)
-    return reader.Reader(
-      self._examples, self._seed, self._image_size, self._is_cropped, batch_size, rows, *self._interpolations
-    )
+    return reader.Reader(self._examples, self._seed, self._image_size, self._is_cropped, batch_size, rows, *self._crops)
 
   def _send(
     self, elements: list[Any], own: reader.Reader, read: Callable[[Any], Any], leading: int

@@ -133,7 +133,7 @@ def init(model: nn.Module, key: jax.Array, image_size: int) -> dict[str, Any]:
     key: a `jax.random.key`.
     image_size: side of the square images, in pixels.
   """
-  image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), at_least_float32(getattr(model, 'dtype', jnp.float32)))
+  image = _image(model, image_size)
   with _declared():
     tree = jax.eval_shape(lambda k, x: model.init(k, x), key, image)
   tree = {name: tree.get(name, {}) for name in ('params', 'batch_stats')}
@@ -149,6 +149,16 @@ def init(model: nn.Module, key: jax.Array, image_size: int) -> dict[str, Any]:
     return leaf.initializer.draw(leaf.value.shape, leaf.value.dtype, [*seed, zlib.crc32(name.encode())])
 
   return jax.tree_util.tree_map_with_path(value, tree, is_leaf=lambda x: isinstance(x, Declared))
+
+
+def shapes(model: nn.Module, image_size: int) -> dict[str, Any]:
+  """What `init` gives, as shapes and types; nothing is drawn."""
+  tree = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), _image(model, image_size))
+  return {name: tree.get(name, {}) for name in ('params', 'batch_stats')}
+
+
+def _image(model: nn.Module, size: int) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct((1, size, size, 3), at_least_float32(getattr(model, 'dtype', jnp.float32)))
 
 
 def _compute(model: nn.Module, key: jax.Array, image: Any, names: list[str]) -> dict[str, np.ndarray]:

@@ -6,11 +6,11 @@ import pathlib
 from cmpe_jax.errors import UserError
 
 
-def replace(path: pathlib.Path, text: str) -> None:
+def replace(path: pathlib.Path, content: str | bytes) -> None:
   """Writes a file whole or not at all, folders included. Raises `OSError` if it cannot."""
   path.parent.mkdir(parents=True, exist_ok=True)
   new = path.with_name(f'.{path.name}.{os.getpid()}')  # two commands may write the same one
-  new.write_text(text)
+  new.write_bytes(content.encode() if isinstance(content, str) else content)
   new.replace(path)
 
 

@@ -28,6 +28,11 @@ def load_model(workdir: str, checkpoint: str = 'best') -> tuple[ResNet, dict[str
   with contextlib.closing(Checkpoints(workdir)) as found:
     step = found.choose(checkpoint)
     config = found.config(step)
-    unrolled = config.model.copy_and_resolve_references()
-    unrolled.scan_blocks = False  # the same network; what looks into its blocks needs them one by one
-    return builder.build(unrolled, dtype=config.dtype), found.variables(step, averaged=config.ema_decay > 0), config
+    return network(config), found.variables(step, averaged=config.ema_decay > 0), config
+
+
+def network(config: ml_collections.ConfigDict) -> ResNet:
+  """The network of a saved configuration, to be used: what looks into its blocks needs them one by one."""
+  unrolled = config.model.copy_and_resolve_references()
+  unrolled.scan_blocks = False
+  return builder.build(unrolled, dtype=config.dtype)

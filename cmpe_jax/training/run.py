@@ -16,7 +16,6 @@ from cmpe_jax.data import datasets, splits
 from cmpe_jax.data.datasets.dataset import Dataset
 from cmpe_jax.data.source import Materialize, Source
 from cmpe_jax.models import builder, initializers
-from cmpe_jax.models.precision import at_least_float32
 from cmpe_jax.models.resnet import ResNet
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.training import optimizer, randomness, schedule, state, step
@@ -83,10 +82,7 @@ class Run:
 
   def variable_shapes(self) -> dict[str, Any]:
     """{'params', 'batch_stats'} as shapes and types; nothing is drawn."""
-    side = self.dataset.image_size
-    image = jax.ShapeDtypeStruct((1, side, side, 3), at_least_float32(self.config.dtype))
-    variables = jax.eval_shape(lambda x: self.model.init(jax.random.key(0), x), image)
-    return {name: variables[name] for name in ('params', 'batch_stats')}
+    return initializers.shapes(self.model, self.dataset.image_size)
 
   def state(self, variables: dict[str, Any]) -> state.TrainState:
     """The state before the first step."""

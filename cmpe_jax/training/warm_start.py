@@ -1,4 +1,4 @@
-"""Fine-tuning: the weights of another run as the first step's."""
+"""Fine-tuning: the weights of another run, or such as travel, as the first step's."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,16 +8,20 @@ import jax
 import ml_collections
 import numpy as np
 
+from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import paths
+from cmpe_jax.runtime import places
+from cmpe_jax.training import pretrained
 from cmpe_jax.training.load import load_model
 
 
 def load(config: ml_collections.ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, Any], str]:
-  """Our initial variables with those of the run in `config.init_from` (its best checkpoint) put in, and a report.
+  """Our initial variables with those that `config.init_from` names put in, and a report.
 
-  The backbone has to be the same, in every name and shape. Gates are taken if the other run has the same kind of gate,
-  and the classifier if it is of the same dataset; else they start new.
+  The backbone has to be the same, in every name and shape. Gates are taken if they are of the same kind, and the
+  classifier if it is of the same dataset (of folders of images: if the classes have the same names, wherever the folder
+  lies); else they start new.
 
   Args:
     config: of this run, resolved.
@@ -27,16 +31,16 @@ def load(config: ml_collections.ConfigDict, variables: dict[str, Any]) -> tuple[
     A tree like `variables`, with its types; and what was loaded, is new, and was skipped, for people.
 
   Raises:
-    UserError: no checkpoint there, or another backbone; the message lists what differs.
+    UserError: no weights there, or another backbone; the message lists what differs.
+    Interrupted: the Hub did not answer.
   """
-  _, theirs, saved = load_model(config.init_from)
+  theirs, saved, same_classes = _other(config)
   given, ours = paths.named(theirs), paths.named(variables)
   same_gate = all(saved.model[key] == config.model[key] for key in ('gate', 'gate_bias', 'fold_columns'))
   starts_new = {
     name
     for name in ours.keys() | given.keys()
-    if (paths.is_of_gate(name) and not same_gate)
-    or (f'/{paths.CLASSIFIER}/' in name and saved.dataset != config.dataset)
+    if (paths.is_of_gate(name) and not same_gate) or (f'/{paths.CLASSIFIER}/' in name and not same_classes)
   }
   wanted = ours.keys() - starts_new
   lines = [f'  - {name} {list(ours[name].shape)} (missing there)' for name in sorted(wanted - given.keys())]
@@ -50,21 +54,49 @@ def load(config: ml_collections.ConfigDict, variables: dict[str, Any]) -> tuple[
     raise UserError(
       f'init_from={config.init_from!r} holds another network:\n'
       + '\n'.join(lines)
-      + '\nSet model.* as that run has it, all but model.gate, or name another run.'
+      + '\nSet model.* as it was there, all but model.gate, or name other weights.'
     )
   rows = [
+    f'started from {config.init_from}',
     _row('loaded', wanted, ours),
     _row('new', starts_new & ours.keys(), ours),
     _row('skipped', starts_new & given.keys(), given),
+    *_shown(config, saved),
   ]
 
   def value(path: tuple[Any, ...], leaf: np.ndarray) -> np.ndarray:
     name = paths.joined(path)
     return np.asarray(given[name] if name in wanted else leaf, leaf.dtype)
 
-  return jax.tree_util.tree_map_with_path(value, variables), f'started from {config.init_from}\n' + '\n'.join(
-    rows
-  ) + '\n'
+  return jax.tree_util.tree_map_with_path(value, variables), '\n'.join(rows) + '\n'
+
+
+def _other(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], ml_collections.ConfigDict, bool]:
+  """The variables and the configuration of `init_from`, and whether its classes are ours.
+
+  A workdir gives those of its best checkpoint.
+  """
+  place = places.place(config.init_from)
+  if places.is_bucket(place) or (place / 'checkpoints').exists():
+    _, variables, saved = load_model(config.init_from)
+    return variables, saved, saved.dataset == config.dataset
+  found = pretrained.read(pretrained.find(config.init_from, others='a workdir with checkpoints, '))
+  both = (found.config.dataset, config.dataset)
+  if all(dataset.startswith(datasets.FOLDER_PREFIX) for dataset in both):
+    return found.variables, found.config, found.class_names == datasets.describe(config).class_names
+  return found.variables, found.config, both[0] == both[1]
+
+
+def _shown(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict) -> list[str]:
+  """A line if the weights are known to have seen images that were normalized in another way."""
+  dataset = datasets.describe(config)
+  theirs = tuple(saved.pixel_mean), tuple(saved.pixel_std)
+  if not saved.pixel_mean or theirs == (dataset.mean, dataset.std):
+    return []
+  return [
+    f'normalized by mean {dataset.mean} and deviation {dataset.std}; these weights were trained with {theirs[0]} and '
+    f'{theirs[1]}, which pixel_mean and pixel_std can set'
+  ]
 
 
 def _row(title: str, names: Iterable[str], arrays: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ class Writer:
     if jax.process_index():
       return
     try:
-      self._lines = [line for line in _lines(target / FILE) if line['step'] <= step]
+      self._lines = [line for line in read(target / FILE) if line['step'] <= step]
       self._earlier = curves.files(target)
       known = curves.times(self._earlier)
       if places.is_bucket(target):
@@ -98,7 +98,7 @@ class Writer:
     temporary.replace(self._path)
 
 
-def _lines(path: epath.Path) -> list[dict[str, Any]]:
+def read(path: epath.Path) -> list[dict[str, Any]]:
   """The lines of a file that can be read; says how many cannot, such as a last one that was cut off."""
   texts = path.read_bytes().splitlines() if path.exists() else []
   read = [_line(text) for text in texts]

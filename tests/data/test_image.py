@@ -36,14 +36,15 @@ def ramp() -> Image.Image:
   return Image.fromarray(np.stack([0.7 * columns, 0.9 * rows, 0 * rows + 90], -1).round().astype(np.uint8))
 
 
+@pytest.mark.parametrize('share', [224 / 256, 0.95, 1.0])
 @pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic'])
 @pytest.mark.parametrize(('name', 'height', 'width'), [('wide', 75, 110), ('tall', 131, 90), ('square', 97, 97)])
-def test_centre_crop_is_that_of_timm(name, height, width, interpolation, decoder):
-  """What `timm.data.create_transform(32, interpolation=..., crop_pct=224/256)` of timm 1.0.31 made of random pixels."""
+def test_centre_crop_is_that_of_timm(name, height, width, interpolation, share, decoder):
+  """What `timm.data.create_transform(32, interpolation=..., crop_pct=share)` of timm 1.0.31 made of random pixels."""
   pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
   with np.load(pathlib.Path(__file__).parents[1] / 'golden' / 'timm_centre_crops.npz') as golden:
-    expected = golden[f'{name}_{interpolation}']
-  result = image.centre_crop(encode(Image.fromarray(pixels), 'PNG'), name, 32, interpolation)
+    expected = golden[f'{name}_{interpolation}' + (f'_{share}' if share != image.CENTRE else '')]
+  result = image.centre_crop(encode(Image.fromarray(pixels), 'PNG'), name, 32, interpolation, share)
   np.testing.assert_array_equal(result, expected)
 
 
@@ -69,6 +70,14 @@ def test_a_centre_crop_of_four_pixels_is_resize_256_crop_224(decoder):
   assert result.dtype == np.uint8
   assert abs(result - expected).max() < 5
   assert abs((result - expected).mean()) < 0.5
+
+
+@pytest.mark.parametrize('share', [0.5, 1.0])
+def test_a_centre_crop_of_four_pixels_shows_its_share(share, decoder):
+  """From the ramp's slope: between the first and the last of n pixels of a crop lie (n - 1) / n of its side."""
+  result = image.centre_crop(encode(ramp(), quality=98), 'ramp', 32, 'four_pixels', share).astype(float)
+  span = (result[:, -1, 0] - result[:, 0, 0]).mean()
+  assert span == pytest.approx(0.7 * share * HEIGHT * 31 / 32, abs=1.5)
 
 
 def test_random_crop_shows_its_box(decoder):

@@ -6,8 +6,7 @@ from harness import resolved
 from cmpe_jax import config as configuration
 from cmpe_jax import models
 from cmpe_jax.data import datasets
-from cmpe_jax.tools.shared import trained
-from cmpe_jax.training import initial
+from cmpe_jax.training import initial, trained
 
 
 def run_config(**model):

@@ -1,5 +1,7 @@
 """Fine-tuning a network of the digits on a folder of three colours."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -7,9 +9,9 @@ from harness import resolved
 from PIL import Image
 
 from cmpe_jax import config as configuration
-from cmpe_jax import load_model, models
+from cmpe_jax import load_model, models, save_pretrained
 from cmpe_jax.errors import UserError
-from cmpe_jax.training import initial, optimizer, warm_start
+from cmpe_jax.training import initial, optimizer, pretrained, warm_start
 from cmpe_jax.training.train import train
 
 
@@ -110,8 +112,40 @@ def test_another_backbone_is_an_error_that_lists_the_differences(config):
   assert '  params/stage1_block0/conv1/kernel: [3, 3, 16, 16] there, [3, 3, 16, 32] here' in str(raised.value)
   assert '  - params/stem_bn/scale [16] (missing there)' in str(raised.value)
   config.init_from = 'nowhere'
-  with pytest.raises(UserError, match="'nowhere' has no checkpoints"):
+  with pytest.raises(UserError, match="no weights 'nowhere': give a workdir with checkpoints, one of digits"):
     started(config)
+
+
+def test_the_weights_that_come_with_the_package_start_a_run(config):
+  config.model.update({'block': 'bottleneck', 'depth': 20, 'gate': 'pair_1x1'})
+  config.init_from = 'digits'
+  initial, found, said = started(config)
+  theirs = named(pretrained.read(pretrained.find('digits')).variables)
+  for name, value in found.items():
+    np.testing.assert_array_equal(value, (initial if name.startswith('params/classifier') else theirs)[name])
+  assert 'these weights were trained with (0.305, 0.305, 0.305) and (0.376, 0.376, 0.376)' in said
+  config.update({'pixel_mean': (0.305,) * 3, 'pixel_std': (0.376,) * 3})
+  assert 'these weights were trained with' not in started(config)[2]
+  config.update({'dataset': 'digits', 'image_size': 0})
+  _, found, _ = started(config)
+  for name, value in found.items():
+    np.testing.assert_array_equal(value, theirs[name])
+
+
+def test_a_classifier_travels_to_a_folder_with_the_same_classes(config, colours, digits_run, tmp_path):
+  """The weights do not know where the folder was."""
+  config.init_from = ''
+  here = resolved(config)
+  variables = models.init(models.build(here.model), jax.random.key(3), 16)
+  initial.write(str(tmp_path / 'run'), here, variables)
+  save_pretrained(str(tmp_path / 'run'), str(tmp_path / 'saved'))
+  config.init_from = str(tmp_path / 'saved')
+  for name, value in started(config)[1].items():
+    np.testing.assert_array_equal(value, named(variables)[name])
+  shutil.copytree(colours, tmp_path / 'other')
+  (tmp_path / 'other' / 'green').rename(tmp_path / 'other' / 'violet')
+  config.dataset = f'folder:{tmp_path}/other'
+  assert 'new: 2 arrays, 195 values\n  params/classifier/bias' in started(config)[2]
 
 
 def test_frozen_stages_stay_bit_for_bit_and_the_rest_learns(config, digits_run, tmp_path, capsys):

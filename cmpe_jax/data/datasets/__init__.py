@@ -1,5 +1,7 @@
 """The datasets by name: those of TFDS, the digits that scikit-learn ships, and folders of images."""
 
+import dataclasses
+
 import ml_collections
 
 from cmpe_jax.data.datasets.dataset import Dataset
@@ -60,6 +62,13 @@ def describe(config: ml_collections.ConfigDict) -> Dataset:
   Raises:
     UserError: unknown name, an image size that the dataset does not have, a folder without two classes.
   """
+  found = _find(config)
+  if config.pixel_mean:
+    found = dataclasses.replace(found, mean=tuple(config.pixel_mean), std=tuple(config.pixel_std))
+  return found
+
+
+def _find(config: ml_collections.ConfigDict) -> Dataset:
   if config.dataset.startswith(FOLDER_PREFIX):
     return ClassFolder(config.dataset.removeprefix(FOLDER_PREFIX), config.split_seed, config.split_by).describe(config)
   if config.dataset not in DATASETS:

@@ -75,7 +75,7 @@ class ClassFolder:
     """
     listing = scan(pathlib.Path(self.path), self.split_seed, self.split_by)
     image_size = config.image_size or 32
-    augmentation = config.augmentation or ('crop_flip' if image_size <= 64 else 'random_resized')
+    augmentation = config.augmentation or usual_augmentation(image_size)
     counts = {split: len(files) for split, files in listing.splits.items()}
     return Dataset(
       name=config.dataset,
@@ -115,6 +115,11 @@ class Content:
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
       return np.stack(list(pool.map(one, range(len(files))))), files.labels
+
+
+def usual_augmentation(image_size: int) -> str:
+  """What happens to images of this size unless `config.augmentation` says otherwise."""
+  return 'crop_flip' if image_size <= 64 else 'random_resized'
 
 
 def scan(root: pathlib.Path, split_seed: int, split_by: str = 'path') -> Listing:

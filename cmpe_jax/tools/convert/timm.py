@@ -4,6 +4,7 @@ timm's `resnet*` and `seresnet*` are our `imagenet_resnet` with preact=False: st
 are (out, in, kh, kw) and (out, in) there. Their SE layers have biases (model.gate_bias=True).
 """
 
+import json
 import pathlib
 from typing import Any
 
@@ -20,6 +21,47 @@ from cmpe_jax.tools.convert.arrays import to_ours, with_classes
 TOPS = {'stem': 'conv1', 'stem_bn': 'bn1', paths.CLASSIFIER: 'fc'}
 LAYERS = {'shortcut': 'downsample.0', 'shortcut_bn': 'downsample.1', 'squeeze': 'se.fc1', 'excite': 'se.fc2'}
 LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
+
+
+def file(path: str) -> str:
+  """The file of weights: `path` itself, or that in a folder as timm writes it and the Hub keeps it."""
+  folder = pathlib.Path(path)
+  return str(folder / 'model.safetensors') if folder.is_dir() else path
+
+
+def described(path: str) -> dict[str, Any]:
+  """What timm's config.json beside a file of weights says, as keys of our configuration; {} without one.
+
+  Returns:
+    `architecture` with its tag, `image_size`, `pixel_mean`, `pixel_std`, `eval_crop`, `eval_interpolation`.
+
+  Raises:
+    UserError: it cannot be read, or asks for images that cannot be shown so.
+  """
+  place = pathlib.Path(path).parent / 'config.json'
+  if not place.exists():
+    return {}
+  try:
+    about = json.loads(place.read_text())
+    shown = about['pretrained_cfg']
+    found = {
+      'architecture': '.'.join(filter(None, [about['architecture'], shown.get('tag')])),
+      'image_size': shown['input_size'][-1],
+      'pixel_mean': tuple(map(float, shown['mean'])),
+      'pixel_std': tuple(map(float, shown['std'])),
+      'eval_crop': float(shown['crop_pct']),
+      'eval_interpolation': shown['interpolation'],
+    }
+  except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    raise UserError(
+      f"{place} is not timm's ({type(error).__name__}: {error}): remove it, and give what it should say by --config."
+    ) from error
+  if found['eval_interpolation'] not in ('bilinear', 'bicubic') or shown.get('crop_mode', 'center') != 'center':
+    raise UserError(
+      f'{place}: interpolation={found["eval_interpolation"]!r} with crop_mode={shown.get("crop_mode")!r} is not known '
+      'here: remove the file to show images as the dataset does.'
+    )
+  return found
 
 
 def read(path: str) -> dict[str, np.ndarray]:

@@ -1,31 +1,28 @@
 """Takes a trained network out of this project: `python -m cmpe_jax.tools.export --workdir=runs/digits --output=DIR`.
 
 Writes a program that needs JAX only (uint8 images in, logits out, any batch size, CPU, GPU and TPU), the weights for
-those who have not even JAX, and a description of both.
+those who have not even JAX, and a description of both. `--weights=DIR` writes the program again, from weights alone.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-import safetensors.numpy
 from jax import export
 
-from cmpe_jax.config import plain
 from cmpe_jax.errors import UserError
-from cmpe_jax.models import paths
 from cmpe_jax.runtime import start
 from cmpe_jax.runtime.printing import table
 from cmpe_jax.tools.export import inference
-from cmpe_jax.tools.shared import trained
+from cmpe_jax.tools.shared import arguments
+from cmpe_jax.training import publish, trained
+from cmpe_jax.training.pretrained import DESCRIPTION, WEIGHTS
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 TOLERANCE = 1e-5  # of logits; relative to the largest of an image where that is larger than 1
-PROGRAM, WEIGHTS, DESCRIPTION, EXAMPLE = 'model.stablehlo', 'weights.safetensors', 'model.json', 'example.py'
-ONNX = 'model.onnx'
+PROGRAM, EXAMPLE, ONNX = 'model.stablehlo', 'example.py', 'model.onnx'
 EXAMPLE_TEXT = """import pathlib
 import numpy as np
 from jax import export
@@ -61,26 +58,8 @@ def difference(run: trained.Trained, call: Callable[[np.ndarray], Any], batch: i
   return found
 
 
-def weights(run: trained.Trained) -> dict[str, np.ndarray]:
-  """{'params/stem/kernel': ..., 'batch_stats/...': ...}, as trained: nothing folded."""
-  return {name: np.asarray(leaf) for name, leaf in paths.named(run.variables).items()}
-
-
-def description(run: trained.Trained) -> dict[str, Any]:
-  """What one must know to use the files: input, classes, the network and its training."""
-  dataset = run.dataset
-  return {
-    'input': f'uint8[batch, {dataset.image_size}, {dataset.image_size}, 3], RGB, not normalized',
-    'output': f'float32[batch, {dataset.num_classes}], logits',
-    'class_names': list(run.names),
-    'normalization': {'mean': dataset.mean, 'std': dataset.std, 'note': 'of values / 255; inside the program'},
-    'layout': f'{WEIGHTS}: kernels are [height, width, in, out] and [in, out]; images are [batch, height, width, 3]',
-    'config': plain(run.config),
-  }
-
-
 def write(run: trained.Trained, output: pathlib.Path) -> float:
-  """Writes all files and checks the program.
+  """Writes the program and its example, and checks the program.
 
   Returns:
     The `difference`.
@@ -90,12 +69,9 @@ def write(run: trained.Trained, output: pathlib.Path) -> float:
     RuntimeError: the program does not compute what the model computes.
   """
   data = program(run).serialize()
-  about = description(run)
   try:
     output.mkdir(parents=True, exist_ok=True)
     (output / PROGRAM).write_bytes(data)
-    safetensors.numpy.save_file(weights(run), output / WEIGHTS, {'model': json.dumps(about)})
-    (output / DESCRIPTION).write_text(json.dumps(about, indent=2, ensure_ascii=False) + '\n')
     (output / EXAMPLE).write_text(EXAMPLE_TEXT.format(program=PROGRAM, size=run.dataset.image_size))
   except OSError as error:
     raise UserError(f'output={str(output)!r} cannot be written ({error.strerror}): give another folder.') from error
@@ -122,16 +98,19 @@ def write_onnx(run: trained.Trained, output: pathlib.Path) -> float:
 
 def main(argv: Sequence[str]) -> None:
   """The command; `argv` without the program's name. Raises as `write`."""
-  parser = trained.parser('export', __doc__)
+  parser = arguments.parser('export', __doc__, weights='weights')
   parser.add_argument('--output', required=True, type=pathlib.Path, help='folder of the files')
   parser.add_argument('--onnx', action='store_true', help='an ONNX file too (pip install -r requirements-onnx.txt)')
   options = parser.parse_args(argv)
   start.jax()
-  run = trained.open_run(options.workdir, options.checkpoint)
+  run = arguments.network(options)
+  written = [PROGRAM, EXAMPLE]
+  if options.workdir is not None:
+    publish.write(run, options.output)
+    written += [WEIGHTS, DESCRIPTION]
   found = [write(run, options.output)]
-  files = [PROGRAM, WEIGHTS, DESCRIPTION, EXAMPLE]
   if options.onnx:
     found.append(write_onnx(run, options.output))
-    files.append(ONNX)
-  rows = {str(options.output / name): f'{(options.output / name).stat().st_size:,} bytes' for name in files}
+    written.append(ONNX)
+  rows = {str(options.output / name): f'{(options.output / name).stat().st_size:,} bytes' for name in written}
   print(table(rows | {'against the model': f'logits equal to {max(found):.1e}'}))

@@ -14,7 +14,7 @@ import numpy as np
 
 from cmpe_jax.models import builder, map_filters
 from cmpe_jax.models import inner_imaging as imaging
-from cmpe_jax.tools.shared import trained
+from cmpe_jax.training import trained
 
 # The normalizations of a block that follow a convolution directly, by (block, preact).
 FOLLOWS = {

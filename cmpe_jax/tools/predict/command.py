@@ -1,7 +1,8 @@
 """Names what is on images: `python -m cmpe_jax.tools.predict --workdir=runs/digits FILE_OR_FOLDER...`.
 
-Images are prepared as in an evaluation of the run. Of an animation the first frame counts. Files that are no images are
-named on stderr and left out; the exit code is then 2, although the others' classes are printed.
+`--pretrained=digits` needs no run. Images are prepared as in an evaluation of the run. Of an animation the first frame
+counts. Files that are no images are named on stderr and left out; the exit code is then 2, although the others' classes
+are printed.
 """
 
 import concurrent.futures
@@ -20,7 +21,8 @@ from cmpe_jax.data import image, listing
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import start
 from cmpe_jax.runtime.printing import aligned
-from cmpe_jax.tools.shared import trained
+from cmpe_jax.tools.shared import arguments
+from cmpe_jax.training import trained
 
 Prediction = dict[str, Any]
 
@@ -76,7 +78,7 @@ def _batches(
 
   def prepare(path: pathlib.Path) -> tuple[np.ndarray, str] | UserError:
     try:
-      data = trained.read(path)
+      data = arguments.read(path)
       return run.square(data, str(path)), note(data, run.dataset.image_size, str(path))
     except UserError as error:
       return error
@@ -144,17 +146,15 @@ def main(argv: Sequence[str]) -> None:
   Raises:
     UserError: nothing to read, or not all of it readable (after the predictions of the others are printed).
   """
-  parser = trained.parser('predict', __doc__)
+  parser = arguments.parser('predict', __doc__)
   parser.add_argument('paths', nargs='+', metavar='FILE_OR_FOLDER', help='images, and folders of images at any depth')
-  parser.add_argument('--top', type=trained.positive, default=5, help='classes an image (default: 5)')
+  parser.add_argument('--top', type=arguments.positive, default=5, help='classes an image (default: 5)')
   parser.add_argument('--format', choices=FORMATS, default='table', help='of the output (default: table)')
-  parser.add_argument('--batch_size', type=trained.positive, default=64, help='images at a time (default: 64)')
+  parser.add_argument('--batch_size', type=arguments.positive, default=64, help='images at a time (default: 64)')
   options = parser.parse_args(argv)
   start.jax()
   files = find(options.paths)
-  results, skipped = predict(
-    trained.open_run(options.workdir, options.checkpoint), files, options.top, options.batch_size
-  )
+  results, skipped = predict(arguments.network(options), files, options.top, options.batch_size)
   if results:
     print(FORMATS[options.format](results))
   for reason in skipped.values():

@@ -24,8 +24,9 @@ from cmpe_jax.errors import UserError, check_choice
 from cmpe_jax.models import gates, inner_imaging, paths
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import start
-from cmpe_jax.tools.shared import trained
+from cmpe_jax.tools.shared import arguments
 from cmpe_jax.tools.visualize import figures
+from cmpe_jax.training import trained
 
 BINS = 50  # of a histogram of scales, from 0 to 1
 
@@ -69,7 +70,7 @@ class Scales:
 def block_names(run: trained.Trained) -> list[str]:
   """All blocks in order. Raises `UserError` if they have no gates."""
   if run.config.model.gate == 'none':
-    raise UserError("this run has model.gate='none': there are no scales to show. Give the --workdir of a gated one.")
+    raise UserError("these weights have model.gate='none': there are no scales to show. Give those of a gated network.")
   return [spec['name'] for spec in run.model.block_specs(0)]
 
 
@@ -181,11 +182,11 @@ def main(argv: Sequence[str]) -> None:
   """The command; `argv` without the program's name. Raises `UserError`: unreadable images, missing data, no gates."""
   options = _parser().parse_args(argv)
   start.jax()
-  run = trained.open_run(options.workdir, options.checkpoint, options.data_dir)
+  run = arguments.network(options, options.data_dir)
   blocks = options.blocks.split(',') if options.blocks else chosen_blocks(run)
   if options.images:
     captions = [path.name for path in options.images]
-    images = np.stack([run.square(trained.read(path), str(path)) for path in options.images])
+    images = np.stack([run.square(arguments.read(path), str(path)) for path in options.images])
   else:
     images, captions = first_of_split(run, options.split, options.count)
   views, probabilities = look(run, images, blocks)
@@ -194,7 +195,7 @@ def main(argv: Sequence[str]) -> None:
     f'{caption}\nread as {run.names[label]} ({row[label]:.0%})'
     for caption, label, row in zip(captions, best, probabilities, strict=True)
   ]
-  output = pathlib.Path(options.output or pathlib.Path(options.workdir) / 'figures')
+  output = pathlib.Path(options.output or pathlib.Path(options.workdir or '') / 'figures')
   output.mkdir(parents=True, exist_ok=True)
   written = [output / f'maps.{options.format}']
   figures.save(figures.draw_maps(images, captions, views, run.config.model.gate), written[0])
@@ -208,13 +209,13 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = trained.parser('visualize', __doc__)
+  parser = arguments.parser('visualize', __doc__)
   parser.add_argument('images', nargs='*', type=pathlib.Path, metavar='IMAGE', help='default: some of the split')
   parser.add_argument('--split', choices=names.SPLITS, default='test', help='default: test')
-  parser.add_argument('--count', type=trained.positive, default=4, help='images of the split (default: 4)')
+  parser.add_argument('--count', type=arguments.positive, default=4, help='images of the split (default: 4)')
   parser.add_argument('--blocks', help='such as stage1_block0,stage3_block1 (default: middle ones and the last)')
   parser.add_argument('--no-scales', dest='scales', action='store_false', help='leave out the pass over the split')
-  parser.add_argument('--output', help='folder of the figures (default: WORKDIR/figures)')
+  parser.add_argument('--output', help='folder of the figures (default: WORKDIR/figures; without a workdir figures)')
   parser.add_argument('--format', choices=('png', 'pdf'), default='png', help='of the figures (default: png)')
-  parser.add_argument('--data_dir', help='where prepared datasets lie (default: where the run found them)')
+  parser.add_argument('--data_dir', help='where prepared datasets lie, if not where the run found them')
   return parser

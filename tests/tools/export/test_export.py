@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -12,7 +13,8 @@ from jax import export as jax_export
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools.export import command as export
 from cmpe_jax.tools.export import inference
-from cmpe_jax.tools.shared import trained
+from cmpe_jax.training import publish, trained
+from cmpe_jax.training.pretrained import DESCRIPTION, WEIGHTS
 
 # What another project would write: nothing of this one can be imported there.
 ELSEWHERE = """
@@ -31,6 +33,7 @@ np.savez(sys.argv[1] + '/logits.npz', **logits)
 def exported(workdir, tmp_path_factory):
   output = tmp_path_factory.mktemp('exported')
   run = trained.open_run(workdir)
+  publish.write(run, output)
   return run, output, export.write(run, output)
 
 
@@ -63,15 +66,42 @@ def test_the_program_is_for_every_platform_and_has_no_statistics_left(exported):
 
 def test_weights_are_read_without_jax(exported):
   run, output, _ = exported
-  arrays = safetensors.numpy.load_file(output / export.WEIGHTS)
+  arrays = safetensors.numpy.load_file(output / WEIGHTS)
   kernel = run.variables['params']['stage2_block0']['conv1']['kernel']
   np.testing.assert_array_equal(arrays['params/stage2_block0/conv1/kernel'], kernel)
   assert len(arrays) == len(jax.tree.leaves(run.variables))
-  with safetensors.safe_open(output / export.WEIGHTS, 'numpy') as file:
+  with safetensors.safe_open(output / WEIGHTS, 'numpy') as file:
     about = json.loads(file.metadata()['model'])
-  assert about == json.loads((output / export.DESCRIPTION).read_text())
+  described = json.loads((output / DESCRIPTION).read_text())
+  assert hashlib.sha256((output / WEIGHTS).read_bytes()).hexdigest() == described.pop('sha256')
+  assert about == described
   assert about['class_names'] == [str(digit) for digit in range(10)]
   assert about['config']['model']['gate'] == 'pair_1x1'
+
+
+def test_the_program_is_made_again_from_weights_alone(exported, tmp_path, capsys):
+  run, output, _ = exported
+  kept = {path.name: path.read_bytes() for path in output.iterdir() if path.name in ('config.json', WEIGHTS)}
+  alone = tmp_path / 'alone'
+  alone.mkdir()
+  for name, data in kept.items():
+    (alone / name).write_bytes(data)
+  export.main([f'--weights={alone}', f'--output={alone}'])
+  assert 'logits equal to' in capsys.readouterr().out
+  assert {name: (alone / name).read_bytes() for name in kept} == kept
+  images = np.random.default_rng(5).integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
+  programs = [jax_export.deserialize(bytearray((folder / export.PROGRAM).read_bytes())) for folder in (output, alone)]
+  np.testing.assert_array_equal(*[program.call(images) for program in programs])
+  with pytest.raises(UserError, match='--checkpoint=best chooses one of a --workdir'):
+    export.main([f'--weights={alone}', f'--output={alone}', '--checkpoint=best'])
+
+
+def test_the_command_writes_what_from_pretrained_reads(workdir, exported, tmp_path):
+  export.main([f'--workdir={workdir}', f'--output={tmp_path}'])
+  assert sorted(os.listdir(tmp_path)) == ['config.json', 'example.py', 'model.safetensors', 'model.stablehlo']
+  network, run = trained.from_pretrained(str(tmp_path)), exported[0]
+  for ours, theirs in zip(jax.tree.leaves(network.variables), jax.tree.leaves(run.variables), strict=True):
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_example_runs(exported, tmp_path):
@@ -128,8 +158,9 @@ def test_onnx_without_its_converter_says_what_to_install(exported, tmp_path, mon
 
 def test_wrong_flags(workdir, exported, tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(UserError, match='cannot be written'):
-    export.write(exported[0], tmp_path / 'file')
+  for write in (export.write, publish.write):
+    with pytest.raises(UserError, match='cannot be written'):
+      write(exported[0], tmp_path / 'file')
   with pytest.raises(SystemExit) as ended:
     export.main([f'--workdir={workdir}'])
   assert ended.value.code == 2

@@ -11,10 +11,11 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 from scipy.special import softmax
+from sklearn.datasets import load_digits
 
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools.predict import command as predict
-from cmpe_jax.tools.shared import trained
+from cmpe_jax.training import trained
 
 
 @pytest.fixture(scope='module')
@@ -120,3 +121,33 @@ def test_the_command_prints_what_it_can_and_ends_with_code_2(workdir, odd_folder
   assert 'Traceback' not in done.stderr
   assert run(str(odd_folder / 'red.png')).returncode == 0
   assert run('--top=0', str(odd_folder)).returncode == 2
+
+
+def test_weights_that_come_with_the_package_need_no_run(tmp_path, capsys):
+  digits = load_digits()
+  positions = (1234, 1235, 1236)
+  for position in positions:
+    pixels = (digits.images[position] * 15.9).astype(np.uint8)
+    Image.fromarray(pixels).resize((128, 128), Image.Resampling.BICUBIC).save(tmp_path / f'{position}.png')
+  predict.main(['--pretrained=digits', '--format=json', '--top=1', str(tmp_path)])
+  found = [result['classes'][0]['label'] for result in json.loads(capsys.readouterr().out)]
+  assert found == [digits.target[position] for position in positions]
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'said'),
+  [
+    (['--pretrained=nothing'], "no weights 'nothing': give one of .*digits"),
+    (['--pretrained=digits', '--checkpoint=newest'], '--checkpoint=newest chooses one of a --workdir'),
+  ],
+)
+def test_weights_that_cannot_be(arguments, said, odd_folder):
+  with pytest.raises(UserError, match=said):
+    predict.main([*arguments, str(odd_folder / 'red.png')])
+
+
+@pytest.mark.parametrize('arguments', [[], ['--workdir=x', '--pretrained=digits']])
+def test_either_a_run_or_weights(arguments, odd_folder):
+  with pytest.raises(SystemExit) as ended:
+    predict.main([*arguments, str(odd_folder / 'red.png')])
+  assert ended.value.code == 2

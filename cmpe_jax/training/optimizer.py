@@ -22,9 +22,9 @@ def peak_rate(config: ml_collections.ConfigDict) -> float:
 def learning_rate(config: ml_collections.ConfigDict, total_steps: int) -> optax.Schedule:
   """Learning rate as a function of the number of steps done.
 
-  Linear warm-up from `warmup_start` times the rate over `warmup_epochs`, then 'constant', 'cosine' (to 0 at the end) or
-  'step' (times `decay_factor` at each decay point; points count from the start of the run, whatever the warm-up, and
-  are rounded up to whole steps). In float64 for dtype='float64', else in float32.
+  Linear warm-up from `warmup_start` times the rate over `warmup_epochs`, then 'constant', 'cosine' or 'linear' (to 0 at
+  the end) or 'step' (times `decay_factor` at each decay point; points count from the start of the run, whatever the
+  warm-up, and are rounded up to whole steps). In float64 for dtype='float64', else in float32.
 
   Raises:
     UserError: decay points or a warm-up outside of the run; two decay points at one step.
@@ -40,6 +40,8 @@ def learning_rate(config: ml_collections.ConfigDict, total_steps: int) -> optax.
     after = optax.constant_schedule(peak)
   elif config.schedule == 'cosine':
     after = optax.cosine_decay_schedule(peak, max(total_steps - warmup, 1))
+  elif config.schedule == 'linear':
+    after = optax.linear_schedule(peak, 0.0, max(total_steps - warmup, 1))
   else:
     points = _decay_steps(config, total_steps)
     after = optax.piecewise_constant_schedule(peak, {point - warmup: config.decay_factor for point in points})

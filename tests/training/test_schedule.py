@@ -60,12 +60,12 @@ def test_calls_cover_each_step_once_and_no_evaluation_falls_inside(size):
     make(epochs=1.0, batch_size=10, steps_per_call=size, eval_every_steps=10, checkpoint_every_steps=15), 330
   )
   calls = list(plan.calls(0))
-  steps = [step for first, count in calls for step in range(first, first + count)]
+  steps = [step for first, count, _ in calls for step in range(first, first + count)]
   assert steps == list(range(33))
-  assert {count for _, count in calls} <= {1, size}
-  ends = {first + count for first, count in calls}
+  assert {call.steps for call in calls} <= {1, size}
+  ends = {call.first + call.steps for call in calls}
   assert {10, 15, 20, 30, 33} <= ends
-  for first, count in calls:  # whoever starts at a call's beginning makes the same calls from there on
+  for first, count, _ in calls:  # whoever starts at a call's beginning makes the same calls from there on
     assert list(plan.calls(first)) == [call for call in calls if call[0] >= first]
     assert count == 1 or first % size == 0
 
@@ -74,5 +74,5 @@ def test_calls_from_a_step_inside_a_group_are_single_until_the_next_group():
   plan = schedule.of_config(
     make(epochs=1.0, batch_size=10, steps_per_call=4, eval_every_steps=100, checkpoint_every_steps=100), 140
   )
-  assert list(plan.calls(2)) == [(2, 1), (3, 1), (4, 4), (8, 4), (12, 1), (13, 1)]
+  assert [call[:2] for call in plan.calls(2)] == [(2, 1), (3, 1), (4, 4), (8, 4), (12, 1), (13, 1)]
   assert list(plan.calls(14)) == []

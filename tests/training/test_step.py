@@ -201,7 +201,7 @@ def train_digits(devices: int, dtype: str, steps: int, per_call: int = 1) -> np.
   call = run.train_call(source.materialize)
   current = meshes.replicate(run.state(meshes.replicate(run.variables(), run.mesh)), run.mesh)
   found = []
-  for drawn in source.train((i, per_call) for i in range(0, steps, per_call)):
+  for drawn in source.train((i, per_call, 8) for i in range(0, steps, per_call)):
     current, metrics = call(current, source.resident, drawn)
     found.append(np.asarray(metrics['loss'][0]) / 64)
   return np.concatenate(found)

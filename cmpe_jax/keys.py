@@ -48,6 +48,7 @@ MODEL = {
   'num_classes': Key(0, "0: the dataset's", low=0),
   'preact': Key(True, 'pre-activation blocks; ImageNet nets: False is ResNet v1.5'),
   'dropout': Key(0.0, 'between the convolutions of a Wide ResNet block', 0, 0.99),
+  'blur_pool': Key(False, 'strided convolutions of 16 channels or more see a blurred map (BlurPool, as in ffcv)'),
   'zero_init': Key(False, 'the last batch normalization of each post-activation branch starts with scale 0'),
   'fold_columns': Key(0, "columns of the folded map; 0: the paper's choice", low=0),
   'scan_blocks': Key(

@@ -111,6 +111,19 @@ def test_streamed_validation_part(open_photos):
   assert sorted(numbers) == list(range(12))
 
 
+def test_each_call_has_its_own_side_and_its_examples_follow_from_the_step(open_photos):
+  calls = [(0, 1, 24), (1, 2, 24), (3, 1, 40), (4, 2, 40)]
+  grown = list(open_photos().train(calls))
+  assert [batch['image'].shape for batch in grown] == [(count, 8, side, side, 3) for _, count, side in calls]
+  for batch, same in zip(grown, open_photos().train([(*call[:2], 32) for call in calls]), strict=True):
+    for key in ('index', 'label', 'mask'):
+      np.testing.assert_array_equal(batch[key], same[key])
+  (later,) = open_photos(devices=4).train([(4, 2, 40)])
+  np.testing.assert_array_equal(later['image'], grown[-1]['image'])
+  (evaluated, _) = open_photos('test').evaluate(4)
+  assert evaluated['image'].shape == (4, 32, 32, 3)
+
+
 def test_any_step_at_once_and_close(open_photos):
   source = open_photos()
   start = time.perf_counter()
@@ -147,7 +160,7 @@ def test_each_process_reads_only_its_rows(open_photos, small_mesh):
 
 
 def test_worker_processes(open_photos):
-  """The same batches, of two sizes, from two processes, which end when the source is closed; a broken photo is named from there."""
+  """The same batches, of two sizes, from two processes, which end when the source is closed."""
   calls = [(step, 1, 32 + 16 * (step > 2)) for step in range(5)]
   expected = list(open_photos().train(calls))
   source = open_photos(input_processes=2)

@@ -83,13 +83,12 @@ def fast_imagenet(depth: int, gate: str, epochs: int, larger_from: int) -> ml_co
   From the configurations and the program at github.com/libffcv/ffcv-imagenet: the rate rises for 2 epochs to 1.7 for a
   batch of 4096 (512 on each of 8 GPUs) and falls linearly to 0, plain momentum 0.9, weight decay 1e-4, label smoothing
   0.1. Strided convolutions see a blurred map (BlurPool). Training sees crops of 160 pixels, from epoch `larger_from`
-  (counted from 0) on of 192; evaluation sees 256, and the mirror image as well. The batch of 1024, to which the rate is
-  scaled, and bfloat16 are our choice. We depart from it in these points:
+  (counted from 0) on of 192; evaluation sees 256, and the mirror image as well. We depart from it in these points:
 
   * its batch normalization has statistics of the 512 images of a GPU; ours of the global batch (`bn_group_size`);
   * it decays what is not called `bn`: biases too, and the normalizations of the shortcuts; we decay kernels only;
-  * it computes in float16, and adds the logits of both images, where we take their mean: the classes rank the same,
-    the loss of an evaluation is another one;
+  * it computes in float16, ours in bfloat16;
+  * it adds the logits of both images, where we take their mean: the classes rank the same, the loss is another one;
   * its images are stored with at most 500 pixels a side; ours as they are (see `stored_side`).
   """
   config = imagenet(depth, gate)
@@ -97,6 +96,7 @@ def fast_imagenet(depth: int, gate: str, epochs: int, larger_from: int) -> ml_co
   config.update(
     {
       'epochs': float(epochs),
+      'batch_size': 4096,
       'learning_rate': 1.7,
       'learning_rate_batch_size': 4096,
       'schedule': 'linear',

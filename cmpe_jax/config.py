@@ -5,6 +5,7 @@ at a batch size, the number of steps) is derived by the code, so an override nev
 """
 
 import importlib.util
+import itertools
 import json
 import pathlib
 
@@ -74,6 +75,20 @@ def check(config: ml_collections.ConfigDict) -> None:
   mean, std = tuple(config.pixel_mean), tuple(config.pixel_std)
   if (mean or std) and not (len(mean) == len(std) == 3 and min(std) > 0):
     raise UserError(f'pixel_mean={mean} and pixel_std={std} need three values each, those of pixel_std above 0, or ().')
+  _check_sizes(tuple(config.train_image_sizes), tuple(config.train_size_fractions))
+
+
+def _check_sizes(sizes: tuple[object, ...], fractions: tuple[object, ...]) -> None:
+  """Raises `UserError` unless there are sizes of images, and rising parts of the run at which they change."""
+  if not all(isinstance(size, int) and size > 0 for size in sizes):
+    raise UserError(f'train_image_sizes={sizes} are not sides in pixels: give some, such as (160, 192), or ().')
+  rising = all(isinstance(fraction, int | float) for fraction in fractions)
+  rising = rising and all(a < b for a, b in itertools.pairwise((0, *fractions, 1)))  # type: ignore[operator]
+  if not rising or len(fractions) != max(len(sizes) - 1, 0):
+    raise UserError(
+      f'train_size_fractions={fractions} must be one number for each change between train_image_sizes={sizes}, rising '
+      'and between 0 and 1, such as (0.75,) for two sizes.'
+    )
 
 
 def check_model(config: ml_collections.ConfigDict) -> None:

@@ -48,6 +48,7 @@ MODEL = {
   'num_classes': Key(0, "0: the dataset's", low=0),
   'preact': Key(True, 'pre-activation blocks; ImageNet nets: False is ResNet v1.5'),
   'dropout': Key(0.0, 'between the convolutions of a Wide ResNet block', 0, 0.99),
+  'blur_pool': Key(False, 'strided convolutions of 16 channels or more see a blurred map (BlurPool, as in ffcv)'),
   'zero_init': Key(False, 'the last batch normalization of each post-activation branch starts with scale 0'),
   'fold_columns': Key(0, "columns of the folded map; 0: the paper's choice", low=0),
   'scan_blocks': Key(
@@ -60,6 +61,10 @@ KEYS = {
   'dataset': Key('digits', "'digits', 'cifar10', 'cifar100', 'svhn_cropped', 'imagenet2012', or 'folder:PATH'"),
   'data_dir': Key('', "where prepared datasets lie; '': TFDS's default (~/tensorflow_datasets)", free=True),
   'image_size': Key(0, "side of the square images that the net sees; 0: the dataset's", low=0),
+  'train_image_sizes': Key(
+    (), 'sides of the random-resized crops of training, one after the other; (): image_size, as in evaluations'
+  ),
+  'train_size_fractions': Key((), 'of the run, after which the next of train_image_sizes begins'),
   'validation': Key(0.0, 'part of the training split held out to choose the best checkpoint; 0: none', 0, 0.9),
   'split_seed': Key(0, 'which examples are held out (and the test part of a folder without a test sub-folder)', low=0),
   'split_by': Key(
@@ -84,6 +89,7 @@ KEYS = {
     'which average over all pixels of a large photo',
     choices=names.INTERPOLATIONS,
   ),
+  'eval_flip': Key(False, 'evaluations, `predict` and `export` average the logits of an image and of its mirror image'),
   'eval_interpolation': Key(
     'bilinear',
     "of centre crops: 'bilinear' or 'bicubic', as torchvision and timm do it; 'four_pixels': as before version 1.1",

@@ -20,7 +20,7 @@ def train(batch: Batch, key: jax.Array, dataset: Dataset, dtype: jnp.dtype) -> j
   images = batch['image']
   if dataset.augmentation in ('crop', 'crop_flip'):
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch['index'])
-    padding = dataset.image_size // 8
+    padding = images.shape[1] // 8
     images = jax.vmap(lambda pixels, own: _crop(pixels, own, padding))(images, keys)
     if dataset.augmentation == 'crop_flip':
       flips = jax.vmap(lambda own: jax.random.bernoulli(jax.random.fold_in(own, 1), jnp.float32(0.5)))(keys)

@@ -1,7 +1,7 @@
 """Reads the rows of batches that one process owns, from encoded images: NumPy only, so that workers start quickly.
 
-There is no iterator state: an element is a call (first step, number of steps), and what it holds follows from the
-seed. Grain reads elements ahead, in threads or in processes, and returns them in order.
+There is no iterator state: an element is a call (first step, number of steps, side of the images), and what it holds
+follows from the seed. Grain reads elements ahead, in threads or in processes, and returns them in order.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import grain
 import numpy as np
 
 from cmpe_jax.data import image, order
-from cmpe_jax.data.source import Examples
+from cmpe_jax.data.source import Call, Examples
 
 Batch = dict[str, np.ndarray]
 
@@ -28,7 +28,7 @@ class Reader:
   Attributes:
     examples: what to read.
     seed: of the order and of the crops.
-    image_size: side of the images in a batch.
+    image_size: side of the images in an evaluation.
     is_cropped: whether images are cut by random-resized crops (training) and centre crops (evaluation), both from the
       original file; else the largest centred square is resized.
     batch_size: the global one.
@@ -48,26 +48,28 @@ class Reader:
   eval_interpolation: str = 'bilinear'
   eval_crop: float = image.CENTRE
 
-  def train(self, call: tuple[int, int]) -> Batch:
+  def train(self, call: Call) -> Batch:
     """The own rows of steps first .. first + count - 1: arrays of shape [count, rows, ...]."""
-    first, count = call
-    steps = [self._train_step(step) for step in range(first, first + count)]
+    first, count, side = call
+    steps = [self._train_step(step, side) for step in range(first, first + count)]
     return {key: np.stack([step[key] for step in steps]) for key in steps[0]} if count > 1 else _expand(steps[0])
 
-  def _train_step(self, step: int) -> Batch:
+  def _train_step(self, step: int, side: int) -> Batch:
     drawn, epochs = order.draw(self.seed, step, self.batch_size, len(self.examples))
     drawn, epochs = drawn[self.rows], epochs[self.rows]
     if not self.is_cropped:
-      return self._batch(drawn, lambda row, *example: self._square(*example))
-    return self._batch(drawn, lambda row, *example: self._random(int(epochs[row]), int(drawn[row]), *example))
+      return self._batch(drawn, side, lambda row, *example: self._square(side, *example))
+    return self._batch(
+      drawn, side, lambda row, *example: self._random(int(epochs[row]), int(drawn[row]), side, *example)
+    )
 
   def evaluate(self, drawn: np.ndarray) -> Batch:
     """The own rows of the global batch int32[batch_size] of positions, without randomness; -1 is padding."""
-    return self._batch(drawn[self.rows], lambda row, *example: self._evaluated(*example))
+    return self._batch(drawn[self.rows], self.image_size, lambda row, *example: self._evaluated(*example))
 
-  def _batch(self, drawn: np.ndarray, crop: Callable[..., np.ndarray]) -> Batch:
+  def _batch(self, drawn: np.ndarray, side: int, crop: Callable[..., np.ndarray]) -> Batch:
     size = len(drawn)
-    images = np.zeros((size, self.image_size, self.image_size, 3), np.uint8)
+    images = np.zeros((size, side, side, 3), np.uint8)
     labels = np.zeros(size, np.int32)
     for row, position in enumerate(drawn.tolist()):
       if position >= 0:
@@ -75,15 +77,15 @@ class Reader:
         images[row] = crop(row, data, name)
     return {'image': images, 'label': labels, 'mask': drawn >= 0, 'index': drawn}
 
-  def _random(self, epoch: int, example: int, data: bytes, name: str) -> np.ndarray:
+  def _random(self, epoch: int, example: int, side: int, data: bytes, name: str) -> np.ndarray:
     generator = order.augmentation(self.seed, epoch, example)
-    return image.random_crop(data, name, self.image_size, generator, self.train_interpolation)
+    return image.random_crop(data, name, side, generator, self.train_interpolation)
 
   def _evaluated(self, data: bytes, name: str) -> np.ndarray:
     return image.evaluated(data, name, self.image_size, self.is_cropped, self.eval_interpolation, self.eval_crop)
 
-  def _square(self, data: bytes, name: str) -> np.ndarray:
-    return image.resize(image.decode(data, name), self.image_size)
+  def _square(self, side: int, data: bytes, name: str) -> np.ndarray:
+    return image.resize(image.decode(data, name), side)
 
 
 def ahead(elements: Sequence[Any], read: Callable[[Any], Batch], threads: int, processes: int) -> Any:

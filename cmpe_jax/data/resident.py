@@ -35,9 +35,9 @@ class Resident:
     self._seed, self._batch_size, self._mesh = seed, batch_size, mesh
 
   def train(self, calls: Iterable[Call]) -> Generator[jax.Array]:
-    """Indices int32[count, batch_size] for each (first step, count)."""
+    """Indices int32[count, batch_size] for each call."""
     sharding = meshes.batch_sharding(self._mesh, leading=1)
-    for first, count in calls:
+    for first, count, _ in calls:
       steps = range(first, first + count)
       rows = [order.draw(self._seed, step, self._batch_size, self.num_examples)[0] for step in steps]
       yield _put(np.stack(rows), sharding)

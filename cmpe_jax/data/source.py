@@ -1,14 +1,27 @@
 """The seam between data and steps: what a split of a dataset gives to training and evaluation."""
 
 from collections.abc import Generator, Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 Batch = dict[str, jax.Array]  # 'image' uint8[B, H, W, 3], 'label' int32[B], 'mask' bool[B], 'index' int32[B]
 Arrays = tuple[np.ndarray, np.ndarray]  # images uint8[n, H, W, 3], labels int32[n]
-Call = tuple[int, int]  # (first step, number of steps) of a call to the device
+
+
+class Call(NamedTuple):
+  """A call to the device.
+
+  Attributes:
+    first: steps done before.
+    steps: that it takes.
+    side: of the square images of its batches, in pixels; all images of a resident split have one side anyway.
+  """
+
+  first: int
+  steps: int
+  side: int
 
 
 class Examples(Protocol):

@@ -57,7 +57,7 @@ class Streamed:
     self._running: list[Any] = []
 
   def train(self, calls: Iterable[Call]) -> Generator[Batch]:
-    """Batches with leading axis `count` for each (first step, count)."""
+    """Batches with leading axis `count` for each call."""
     own = self._reader(self._batch_size)
     return self._send(list(calls), own, own.train, leading=1)
 

@@ -61,6 +61,7 @@ def build(
     descriptors=pooling,
     filter_maps=filtering,
     dropout=config.dropout,
+    blur_pool=config.blur_pool,
     bn_group_size=bn_group_size,
     zero_scale=config.zero_init,
     frozen_stages=frozen_stages,

@@ -13,6 +13,7 @@ from cmpe_jax.models.precision import at_least_float32
 
 Array = jax.Array
 Pair = tuple[int, int]
+BLURRED = 16  # channels from which on the input of a strided convolution is blurred, if any is
 
 
 def convolve(x: Array, kernel: Array, strides: Pair, padding: Pair) -> Array:
@@ -61,6 +62,21 @@ def _precision(x: Array) -> jax.lax.Precision | None:
   return None if x.dtype == jnp.bfloat16 else jax.lax.Precision.HIGHEST
 
 
+def blur(x: Array, strides: Pair) -> Array:
+  """[N, H, W, c] -> [N, H', W', c]: channels filtered by (1, 2, 1)/4 in rows and columns, zeros around.
+
+  Not a convolution: as sums of shifted maps it is one pass that whatever comes before it can be part of.
+  """
+  shape, kind = x.shape, x.dtype
+  padded = jnp.pad(x.astype(at_least_float32(kind)), ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+  def taps(axis: int, stride: int, values: Array) -> Array:
+    one, two, three = (jax.lax.slice_in_dim(values, i, i + shape[axis], stride=stride, axis=axis) for i in range(3))
+    return (one + three) / 4 + two / 2
+
+  return taps(2, strides[1], taps(1, strides[0], padded)).astype(kind)
+
+
 class Conv(nn.Module):
   """A convolution without bias whose output's descriptor can be had with it.
 
@@ -70,6 +86,8 @@ class Conv(nn.Module):
     strides: the same for rows and columns.
     dtype: of the computation; the kernel is kept in at least float32. float32 means full float32 products.
     descriptors: how `with_descriptor` obtains the descriptor.
+    blurs: the input is blurred where the convolution strides and has 16 channels or more (Zhang 2019, arXiv 1904.11486,
+      as ffcv does it).
   """
 
   features: int
@@ -77,6 +95,7 @@ class Conv(nn.Module):
   strides: int = 1
   dtype: jax.typing.DTypeLike = jnp.float32
   descriptors: Descriptors | None = None
+  blurs: bool = False
 
   @nn.compact
   def __call__(self, x: Array, with_descriptor: bool = False) -> Any:
@@ -86,6 +105,8 @@ class Conv(nn.Module):
     kernel = self.param('kernel', initializers.conv_kernel, shape, at_least_float32(self.dtype))
     strides, padding = (self.strides,) * 2, (k // 2,) * 2
     x = x.astype(self.dtype)
+    if self.blurs and self.strides > 1 and x.shape[-1] >= BLURRED:
+      x, strides = (blur(x, strides), (1, 1)) if k == 1 else (blur(x, (1, 1)), strides)
     y = convolve(x, kernel.astype(self.dtype), strides, padding)
     if not with_descriptor:
       return y

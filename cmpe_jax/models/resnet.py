@@ -37,6 +37,7 @@ class ResNet(nn.Module):
     descriptors: how blocks obtain u and v.
     filter_maps: how gates filter their map.
     dropout: rate, in basic pre-activation blocks.
+    blur_pool: strided convolutions of 16 channels or more see a blurred map.
     bn_group_size: examples a batch normalization group; 0: the whole batch.
     zero_scale: zero-initialized last batch normalization of a post-activation branch.
     frozen_stages: the stem and so many stages are as in an evaluation even in training, and get no gradient.
@@ -57,6 +58,7 @@ class ResNet(nn.Module):
   descriptors: Descriptors
   filter_maps: FilterMaps
   dropout: float = 0.0
+  blur_pool: bool = False
   bn_group_size: int = 0
   zero_scale: bool = False
   frozen_stages: int = 0
@@ -66,7 +68,7 @@ class ResNet(nn.Module):
   @nn.compact
   def __call__(self, images: Array, train: bool = False) -> Array:
     """Normalized images [N, H, W, 3] -> logits [N, num_classes] in at least float32."""
-    conv = functools.partial(Conv, dtype=self.dtype, descriptors=self.descriptors)
+    conv = functools.partial(Conv, dtype=self.dtype, descriptors=self.descriptors, blurs=self.blur_pool)
     norm = functools.partial(BatchNorm, train=train, dtype=self.dtype, group_size=self.bn_group_size)
     frozen_norm = functools.partial(norm, train=False)
     stem_norm = frozen_norm if self.frozen_stages else norm

@@ -42,6 +42,7 @@ class Console:
         f'{config.model.backbone} {config.model.depth}, gate {config.model.gate}, {state.count(params):,} parameters'
       ),
       'steps': f'{run.schedule.total:,} of {config.batch_size} images ({config.epochs:g} epochs)',
+      'images': sizes(run),
       'devices': devices,
       'best checkpoint': held if config.validation else 'the newest (validation=0: nothing held out)',
     }
@@ -75,6 +76,15 @@ class Console:
   def tested(self, values: Values, seconds: float, checkpoint: str) -> None:
     """The end of an evaluation."""
     self.say(table({'checkpoint': checkpoint} | results(values) | {'time': f'{seconds:.1f} s'}))
+
+
+def sizes(run: Run) -> str:
+  """Of the images: '224x224', or '160x160 (15,015 steps), 192x192 (5,005 steps); 256x256 in evaluations'."""
+  evaluated = f'{run.dataset.image_size}x{run.dataset.image_size}'
+  if not run.config.train_image_sizes:
+    return evaluated
+  trained = [f'{side}x{side} ({steps:,} steps)' for side, steps in run.schedule.steps_by_side().items()]
+  return f'{", ".join(trained)}; {evaluated} in evaluations'
 
 
 def results(values: Values) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cmpe_jax.data.source import Source
+from cmpe_jax.data.source import Call, Source
 from cmpe_jax.errors import Interrupted, UserError
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
@@ -44,7 +44,7 @@ class Trainer:
     self._checkpoints, self._writer, self._console = checkpoints, writer, console
     self._profiler, self._stop = profiler, stop
     self._start = self._logged = start
-    self._call, self._compiled = run.train_call(source.materialize), set[int]()
+    self._call, self._compiled = run.train_call(source.materialize), set[tuple[int, int]]()
     self._clock, self._late, self._means = Clock(), Late(), Means()
 
   def train(self, state: TrainState) -> TrainState:
@@ -56,12 +56,12 @@ class Trainer:
     """
     calls = list(self._schedule.calls(self._start))
     with contextlib.closing(self._source.train(calls)) as drawn:
-      for first, count in calls:
+      for first, count, side in calls:
         began = time.perf_counter()
         batch = next(drawn)
         self._clock.waited(time.perf_counter() - began)
         self._profiler.before(first, count)
-        state, sums = self._dispatch(state, batch, count)
+        state, sums = self._dispatch(state, batch, (count, side))
         self._read(self._late.put(first, sums))
         if self._profiler.after(first + count):
           jax.block_until_ready(state)
@@ -69,14 +69,14 @@ class Trainer:
         self._events(first + count, state, self._stop())
     return state
 
-  def _dispatch(self, state: TrainState, batch: Any, count: int) -> tuple[TrainState, Any]:
-    """Hands a call to the device. The first one of each size compiles, before it returns."""
-    began, new = time.perf_counter(), count not in self._compiled
+  def _dispatch(self, state: TrainState, batch: Any, shape: tuple[int, int]) -> tuple[TrainState, Any]:
+    """Hands a call to the device. The first one of each (steps, side of the images) compiles, before it returns."""
+    began, new = time.perf_counter(), shape not in self._compiled
     if new:
       self._console.say('compiling ...')
     result = self._call(state, self._source.resident, batch)
     if new:
-      self._compiled.add(count)
+      self._compiled.add(shape)
       self._clock.paused(time.perf_counter() - began, compiling=True)
     return result
 
@@ -104,7 +104,7 @@ class Trainer:
 
   def _diverged(self, done: int) -> str:
     """The message for a step whose loss or gradient is not finite, with its examples."""
-    (drawn,) = self._source.train([(done - 1, 1)])
+    (drawn,) = self._source.train([Call(done - 1, 1, self._schedule.side(done - 1))])
     find = jax.jit(
       lambda resident, drawn: self._source.materialize(resident, jax.tree.map(lambda x: x[0], drawn))['index'],
       out_shardings=meshes.replicated(self._run.mesh),

@@ -107,9 +107,7 @@ class Steps:
 
   def logits(self, variables: dict[str, Any], batch: Batch) -> jax.Array:
     """The logits [B, classes] of an evaluation."""
-    logits = self.model.apply(variables, augment.evaluate(batch, self.dataset, self.dtype), train=False)
-    assert isinstance(logits, jax.Array)
-    return logits
+    return logits(self.config, self.model, variables, augment.evaluate(batch, self.dataset, self.dtype))
 
   def evaluate(self, variables: dict[str, Any], batch: Batch) -> dict[str, Any]:
     """The metrics of a batch: sums over the rows whose mask is set."""
@@ -122,6 +120,22 @@ class Steps:
       'top5': objective.in_top(logits, labels, min(5, self.model.num_classes)),
     }
     return {name: (jnp.where(mask, row, 0).sum(), mask.sum()) for name, row in rows.items()}
+
+
+def logits(
+  config: ml_collections.ConfigDict, model: nn.Module, variables: dict[str, Any], images: jax.Array
+) -> jax.Array:
+  """What a trained network says of normalized images [B, H, W, 3]: [B, classes]; with `eval_flip` a mean of two.
+
+  The mean of both images' logits ranks the classes as their sum does, which ffcv takes, and has a loss that can be
+  compared with that of one image.
+  """
+  found: Any = model.apply(variables, images, train=False)
+  if config.eval_flip:
+    mirrored: Any = model.apply(variables, images[:, :, ::-1], train=False)
+    found = (found + mirrored) / 2
+  assert isinstance(found, jax.Array)
+  return found
 
 
 def _accumulate(micro: Callable[..., Any], batch_stats: Any, parts: int, unroll: bool | None) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from cmpe_jax.errors import UserError
 from cmpe_jax.models import builder
 from cmpe_jax.models.precision import at_least_float32
 from cmpe_jax.models.resnet import ResNet
-from cmpe_jax.training import pretrained
+from cmpe_jax.training import pretrained, step
 from cmpe_jax.training.load import load_model, network
 
 
@@ -54,9 +54,7 @@ class Trained:
 
   def logits(self, variables: dict[str, Any], images: jax.Array) -> jax.Array:
     """uint8[N, H, W, 3] -> [N, classes]; to be jitted."""
-    logits = self.model.apply(variables, self.normalize(images), train=False)
-    assert isinstance(logits, jax.Array)
-    return logits
+    return step.logits(self.config, self.model, variables, self.normalize(images))
 
 
 @dataclasses.dataclass(frozen=True)

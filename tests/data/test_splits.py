@@ -58,8 +58,8 @@ def test_digits_are_scikit_learns(data_dir, open_digits, config_for):
 def test_train_batches_are_the_same_on_any_devices(open_digits, small_mesh, devices):
   source = open_digits(devices=devices, batch_size=64)
   reference = open_digits(devices=1, batch_size=64)
-  calls = [(0, 1), (1, 3), (21, 4)]  # step 22 spans the first two epochs of 1,433
-  for drawn, expected, (first, count) in zip(source.train(calls), reference.train(calls), calls, strict=True):
+  calls = [(0, 1, 8), (1, 3, 8), (21, 4, 8)]  # step 22 spans the first two epochs of 1,433
+  for drawn, expected, (first, count, _) in zip(source.train(calls), reference.train(calls), calls, strict=True):
     assert drawn.shape == (count, 64)
     assert len(drawn.sharding.device_set) == devices
     for step in range(count):
@@ -132,7 +132,7 @@ for dataset, size in (('digits', 0), ('folder:{tmp_path}/folder', 0), ('folder:{
   config.update(dataset=dataset, data_dir='{tmp_path}', image_size=size, batch_size=4)
   info = datasets.describe(config)
   source = splits.open_split(config, info, 'train', mesh.make())
-  for drawn in source.train([(0, 1)]):
+  for drawn in source.train([(0, 1, info.image_size)]):
     pass
   source.close()
 assert 'tensorflow' not in sys.modules

@@ -62,9 +62,9 @@ def test_streamed_batches(open_photos):
   """Image, label and index of a row belong together; an epoch is complete; threads and devices change nothing."""
   source = open_photos(input_threads=1)
   assert (source.num_examples, source.resident) == (12, {})
-  calls = [(0, 1), (1, 2), (3, 3)]
+  calls = [(0, 1, 32), (1, 2, 32), (3, 3, 32)]
   batches = list(source.train(calls))
-  assert [batch['image'].shape for batch in batches] == [(count, 8, 32, 32, 3) for _, count in calls]
+  assert [batch['image'].shape for batch in batches] == [(count, 8, 32, 32, 3) for _, count, _ in calls]
   images = np.concatenate([np.asarray(batch['image']).reshape(-1, 32, 32, 3) for batch in batches])
   labels, indices = (
     np.concatenate([np.asarray(batch[key]).ravel() for batch in batches]) for key in ('label', 'index')
@@ -80,7 +80,7 @@ def test_streamed_batches(open_photos):
     for batch, again in zip(batches, open_photos(**changes).train(calls), strict=True):
       for key in batch:
         np.testing.assert_array_equal(batch[key], again[key])
-  single = list(open_photos().train([(step, 1) for step in range(6)]))
+  single = list(open_photos().train([(step, 1, 32) for step in range(6)]))
   np.testing.assert_array_equal(
     np.concatenate([np.asarray(batch['image']).reshape(-1, 32, 32, 3) for batch in single]), images
   )
@@ -111,10 +111,23 @@ def test_streamed_validation_part(open_photos):
   assert sorted(numbers) == list(range(12))
 
 
+def test_each_call_has_its_own_side_and_its_examples_follow_from_the_step(open_photos):
+  calls = [(0, 1, 24), (1, 2, 24), (3, 1, 40), (4, 2, 40)]
+  grown = list(open_photos().train(calls))
+  assert [batch['image'].shape for batch in grown] == [(count, 8, side, side, 3) for _, count, side in calls]
+  for batch, same in zip(grown, open_photos().train([(*call[:2], 32) for call in calls]), strict=True):
+    for key in ('index', 'label', 'mask'):
+      np.testing.assert_array_equal(batch[key], same[key])
+  (later,) = open_photos(devices=4).train([(4, 2, 40)])
+  np.testing.assert_array_equal(later['image'], grown[-1]['image'])
+  (evaluated, _) = open_photos('test').evaluate(4)
+  assert evaluated['image'].shape == (4, 32, 32, 3)
+
+
 def test_any_step_at_once_and_close(open_photos):
   source = open_photos()
   start = time.perf_counter()
-  batches = source.train((step, 1) for step in range(10**6, 10**6 + 500))
+  batches = source.train((step, 1, 32) for step in range(10**6, 10**6 + 500))
   next(batches)
   assert time.perf_counter() - start < 10
   assert any('grain' in thread.name for thread in threading.enumerate())
@@ -128,7 +141,7 @@ def test_any_step_at_once_and_close(open_photos):
 def test_each_process_reads_only_its_rows(open_photos, small_mesh):
   """Four devices as two processes would hold them: each half is read alone and is that half of the global batch."""
   source = open_photos(devices=4)
-  (whole,) = source.train([(3, 2)])
+  (whole,) = source.train([(3, 2, 32)])
   read = []
 
   class Counted(records.Records):
@@ -138,7 +151,7 @@ def test_each_process_reads_only_its_rows(open_photos, small_mesh):
 
   examples = Counted(source._examples._directory, ['train'])
   for rows in (np.arange(4), np.arange(4, 8)):
-    part = reader.Reader(examples, 0, 32, True, 8, rows).train((3, 2))
+    part = reader.Reader(examples, 0, 32, True, 8, rows).train((3, 2, 32))
     for key, value in part.items():
       np.testing.assert_array_equal(value, np.asarray(whole[key])[:, rows])
   assert len(read) == 16
@@ -147,8 +160,8 @@ def test_each_process_reads_only_its_rows(open_photos, small_mesh):
 
 
 def test_worker_processes(open_photos):
-  """The same batches from two processes, which end when the source is closed; a broken photo is named from there."""
-  calls = [(step, 1) for step in range(5)]
+  """The same batches, of two sizes, from two processes, which end when the source is closed."""
+  calls = [(step, 1, 32 + 16 * (step > 2)) for step in range(5)]
   expected = list(open_photos().train(calls))
   source = open_photos(input_processes=2)
   for batch, reference in zip(source.train(calls), expected, strict=True):

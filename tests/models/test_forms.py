@@ -14,7 +14,7 @@ from cmpe_jax.models import inner_imaging as imaging
 from cmpe_jax.models.builder import FORMS
 from cmpe_jax.names import GATES
 
-STRIDES = {'identity': 1, 'project': 1, 'stride': 2}
+STRIDES = {'identity': 1, 'project': 1, 'stride': 2, 'blur': 2}
 
 
 def random_tree(shapes, seed):
@@ -36,7 +36,7 @@ def make_block(kind, gate, form, dtype, shortcut, group_size=0, train=True):
     channels=32 * blocks.expansion(kind[0]),
     strides=STRIDES[shortcut],
     project=shortcut != 'identity',
-    conv=functools.partial(layers.Conv, dtype=dtype, descriptors=descriptor),
+    conv=functools.partial(layers.Conv, dtype=dtype, descriptors=descriptor, blurs=shortcut == 'blur'),
     norm=functools.partial(norms.BatchNorm, train=train, dtype=dtype, group_size=group_size),
     gate=make_gate,
     descriptors=descriptor,
@@ -76,7 +76,8 @@ def combinations():
   for i, gate in enumerate(GATES):
     for j, kind in enumerate(blocks.BLOCKS):
       for k, shortcut in enumerate(STRIDES):
-        marks = [] if (i + j + k) % 3 == 0 else [pytest.mark.slow]
+        fast = gate == 'pair_1x1' if shortcut == 'blur' else (i + j + k) % 3 == 0
+        marks = [] if fast else [pytest.mark.slow]
         name = f'{gate}-{"pre" if kind[1] else "post"}_{kind[0]}-{shortcut}'
         yield pytest.param(kind, gate, shortcut, id=name, marks=marks)
 

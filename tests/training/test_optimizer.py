@@ -48,6 +48,14 @@ def test_schedules_after_a_warm_up_against_their_formulas():
   assert rates(make(schedule='constant'), 100, [0, 99]) == pytest.approx([0.1, 0.1])
 
 
+def test_linear_schedule_is_that_of_ffcv():
+  """Its rate follows straight lines through (0, 1e-4 of the peak), (2 epochs, the peak), (16 epochs, 0)."""
+  config = make(schedule='linear', epochs=16.0, warmup_epochs=2.0, warmup_start=1e-4, learning_rate=1.7)
+  steps = np.arange(0, 1600, 7)
+  want = np.interp(steps / 100, [0, 2, 16], [1.7e-4, 1.7, 0])
+  np.testing.assert_allclose(rates(config, 1600, steps), want, atol=1e-6)
+
+
 @pytest.mark.parametrize(
   ('keys', 'named'),
   [

@@ -192,6 +192,22 @@ def test_evaluation_counts_only_the_mask():
   assert float(whole['top5'][0]) == 10  # three classes: all are among the first three
 
 
+def test_an_evaluation_takes_the_mean_of_both_images_logits():
+  _, model, start, _, _, _ = setup()
+  config = configuration.base()
+  config.eval_flip = True
+  batch = jax.tree.map(lambda x: jnp.asarray(x[:16]), examples())
+  both = [(np.asarray(images) / 255.0 - 0.5) / 0.25 for images in (batch['image'], np.flip(batch['image'], 2))]
+  one, other = (np.asarray(model.apply(start.variables, images, train=False), np.float64) for images in both)
+  assert np.abs(one - other).max() > 0.1
+  steps, mean = step.Steps(config, model, DATASET), (one + other) / 2
+  np.testing.assert_allclose(steps.logits(start.variables, batch), mean, atol=1e-5)
+  found = steps.evaluate(start.variables, batch)
+  chosen = np.log(np.exp(mean).sum(1)) - mean[np.arange(16), batch['label']]
+  assert float(found['loss'][0]) == pytest.approx(chosen.sum(), rel=1e-5)
+  assert int(found['accuracy'][0]) == ((one + other).argmax(1) == np.asarray(batch['label'])).sum()  # of the sum, too
+
+
 def train_digits(devices: int, dtype: str, steps: int, per_call: int = 1) -> np.ndarray:
   config = configuration.base()
   config.update({'batch_size': 64, 'dtype': dtype, 'mixup_alpha': 1.0})
@@ -201,7 +217,7 @@ def train_digits(devices: int, dtype: str, steps: int, per_call: int = 1) -> np.
   call = run.train_call(source.materialize)
   current = meshes.replicate(run.state(meshes.replicate(run.variables(), run.mesh)), run.mesh)
   found = []
-  for drawn in source.train((i, per_call) for i in range(0, steps, per_call)):
+  for drawn in source.train((i, per_call, 8) for i in range(0, steps, per_call)):
     current, metrics = call(current, source.resident, drawn)
     found.append(np.asarray(metrics['loss'][0]) / 64)
   return np.concatenate(found)

@@ -32,7 +32,7 @@ class Dataset:
 
   Attributes:
     name: the value of `config.dataset`.
-    image_size: side of the square images that the net sees, in pixels.
+    image_size: side of the square images that the net sees, in pixels; in training there may be other ones.
     mean: of each channel, on the scale 0..1.
     std: of each channel, on the same scale.
     class_names: one per label; labels are 0 .. num_classes - 1.
@@ -67,8 +67,15 @@ class Dataset:
     """A copy of the configuration with the dataset's `image_size` and `model.num_classes` filled in.
 
     Raises:
-      UserError: `model.num_classes` is given but differs from the dataset's.
+      UserError: `model.num_classes` is given but differs from the dataset's; images that have one size, and
+        `train_image_sizes`.
     """
+    if config.train_image_sizes and not self.is_cropped:
+      raise UserError(
+        f'train_image_sizes={tuple(config.train_image_sizes)} are sizes of random-resized crops, and '
+        f'dataset={self.name!r} has augmentation={self.augmentation!r}. Set it to (), or use images that are cropped '
+        "(augmentation='random_resized')."
+      )
     if config.model.num_classes not in (0, self.num_classes):
       raise UserError(
         f'model.num_classes={config.model.num_classes}, but dataset={self.name!r} has {self.num_classes} classes. '

@@ -97,7 +97,7 @@ def program(config: ml_collections.ConfigDict, setting: Setting, device: jax.Dev
   config.model.gate_form = setting.form if setting.form != '-' else names.GATE_FORMS[0]
   config.model.zero_init = config.model.zero_init and not config.model.preact
   run = of_size(assemble(config, [device]), STEPS_AN_EPOCH * config.batch_size)
-  batch = _batch(run)
+  batch = _batch(run, run.dataset.image_size if setting.mode == 'infer' else run.schedule.largest_side)
   values: tuple[Any, ...] = (run.variables(), {}, batch)
   if setting.mode == 'infer':
     call: Any = jax.jit(_infer(run), out_shardings=meshes.replicated(run.mesh))
@@ -120,8 +120,8 @@ def _infer(run: Run) -> Callable[..., jax.Array]:
   return infer
 
 
-def _batch(run: Run) -> dict[str, np.ndarray]:
-  size, side, random = run.config.batch_size, run.dataset.image_size, np.random.default_rng(run.config.seed)
+def _batch(run: Run, side: int) -> dict[str, np.ndarray]:
+  size, random = run.config.batch_size, np.random.default_rng(run.config.seed)
   return {
     'image': random.integers(0, 256, (size, side, side, 3), np.uint8),
     'label': random.integers(0, run.dataset.num_classes, size).astype(np.int32),

@@ -8,7 +8,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from cmpe_jax.data.source import Source
+from cmpe_jax.data.source import Call, Source
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
@@ -52,7 +52,8 @@ class Trial:
     self._source = self._opened.enter_context(contextlib.closing(self._run.open('train')))
     self._run = runs.of_size(self._run, self._source.num_examples)
     opening, size = time.perf_counter() - began, self._run.config.batch_size
-    with contextlib.closing(self._source.train([(step, 1) for step in range(MOST)])) as batches:
+    calls = [Call(step, 1, self._run.schedule.largest_side) for step in range(MOST)]
+    with contextlib.closing(self._source.train(calls)) as batches:
       self._drawn = [jax.block_until_ready(next(batches)) for _ in range(2)]
       count, began = 0, time.perf_counter()
       if not self._source.resident:

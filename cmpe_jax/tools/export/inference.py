@@ -14,7 +14,7 @@ import numpy as np
 
 from cmpe_jax.models import builder, map_filters
 from cmpe_jax.models import inner_imaging as imaging
-from cmpe_jax.training import trained
+from cmpe_jax.training import step, trained
 
 # The normalizations of a block that follow a convolution directly, by (block, preact).
 FOLLOWS = {
@@ -49,9 +49,7 @@ def function(run: trained.Trained) -> Callable[[jax.Array], jax.Array]:
 
   def call(images: jax.Array) -> jax.Array:
     with nn.intercept_methods(apply_folded):
-      logits = model.apply({'params': params}, run.normalize(images), train=False)
-    assert isinstance(logits, jax.Array)
-    return logits
+      return step.logits(run.config, model, {'params': params}, run.normalize(images))
 
   return call
 

@@ -109,12 +109,12 @@ def test_streamed_equals_resident(tmp_path):
     for number in range(6):
       noise = np.random.default_rng(number).integers(0, 256, (40, 50, 3), np.uint8)
       Image.fromarray(noise).save(tmp_path / name / f'{number}.png')
-  batches = {}
+  batches, calls = {}, [(5, 1, 16)]
   for megabytes in (0, 1):
     config = config_for(tmp_path, resident_megabytes=megabytes, batch_size=8, image_size=16)
     source = splits.open_split(config, datasets.describe(config), 'train', mesh.make())
     drawn = [
-      next(iter(source.train([(5, 1)])))[0] if megabytes else {k: v[0] for k, v in next(source.train([(5, 1)])).items()}
+      next(iter(source.train(calls)))[0] if megabytes else {k: v[0] for k, v in next(source.train(calls)).items()}
     ]
     batches[megabytes] = source.materialize(source.resident, drawn[0])
     source.close()
@@ -148,7 +148,7 @@ def test_unreadable_image_is_named(tmp_path, image_size):
     pathlib.Path(broken).write_bytes(pathlib.Path(broken).read_bytes()[:300])
   config = config_for(tmp_path, image_size=image_size, batch_size=8)
   with pytest.raises(UserError, match=r'\.jpg is not a readable image'):
-    for _ in splits.open_split(config, datasets.describe(config), 'train', mesh.make()).train([(0, 1)]):
+    for _ in splits.open_split(config, datasets.describe(config), 'train', mesh.make()).train([(0, 1, image_size)]):
       pass
 
 

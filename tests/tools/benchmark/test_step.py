@@ -50,6 +50,17 @@ def test_wrong_inputs(arguments, said):
   assert 'Traceback' not in done.stderr
 
 
+@pytest.mark.parametrize(('mode', 'side'), [('train', 24), ('infer', 32)])
+def test_a_training_step_has_the_largest_images_of_training(tmp_path, mode, side):
+  for name in ('train/a', 'train/b', 'test/a', 'test/b'):
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name / '0.png').touch()
+  config = small(dataset=f'folder:{tmp_path}', augmentation='random_resized', image_size=32)
+  config.update({'train_image_sizes': (16, 24), 'train_size_fractions': (0.5,)})
+  program = programs.program(config, Setting('pre', 'none', '-', mode), jax.devices()[0])
+  assert program.shapes[2]['image'].shape[-4:] == (4, side, side, 3)
+
+
 @pytest.mark.parametrize(
   ('flag', 'chosen'),
   [

@@ -52,6 +52,16 @@ def test_logits_in_a_process_that_knows_jax_only(exported, tmp_path):
     np.testing.assert_allclose(got[str(count)], want[:count], atol=1e-5)
 
 
+def test_the_mirror_image_counts_as_in_evaluations(random_run):
+  run = random_run()
+  images = np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3)).astype(np.uint8)
+  one, other = (np.asarray(inference.function(run)(x)) for x in (images, images[:, :, ::-1]))
+  assert np.abs(one - other).max() > 0.01
+  run.config.eval_flip = True
+  for call in (inference.function(run), lambda x: run.logits(run.variables, x)):  # `predict` asks for the latter
+    np.testing.assert_allclose(call(images), (one + other) / 2, atol=1e-5)
+
+
 def test_the_program_is_for_every_platform_and_has_no_statistics_left(exported):
   _, output, _ = exported
   program = jax_export.deserialize(bytearray((output / export.PROGRAM).read_bytes()))
@@ -117,7 +127,7 @@ def test_the_example_runs(exported, tmp_path):
   [
     {'gate': 'folded_3x3', 'block': 'bottleneck', 'depth': 11, 'gate_form': 'reference'},
     {'gate': 'pair_2x1', 'backbone': 'wide_resnet', 'depth': 10, 'width': 2},
-    {'gate': 'pair_1x1', 'backbone': 'imagenet_resnet', 'depth': 18, 'preact': False},
+    {'gate': 'pair_1x1', 'backbone': 'imagenet_resnet', 'depth': 18, 'preact': False, 'blur_pool': True},
     pytest.param(
       {'gate': 'double_fc', 'backbone': 'imagenet_resnet', 'block': 'bottleneck', 'depth': 50, 'preact': False},
       marks=pytest.mark.slow,

@@ -45,7 +45,7 @@ def test_every_damaged_file_of_a_class_folder_is_read_or_named(files, is_cropped
     examples = folder.Files([str(path)], np.zeros(1, np.int32))
     try:
       if is_cropped:
-        Reader(examples, 0, 16, True, 1, np.arange(1)).train((0, 1))
+        Reader(examples, 0, 16, True, 1, np.arange(1)).train((0, 1, 16))
       else:
         folder.Content(folder.Listing(('a', 'b'), {'train': examples}), 16).arrays('train')
     except UserError as error:

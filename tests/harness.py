@@ -57,13 +57,22 @@ def free_address():
     return f'localhost:{found.getsockname()[1]}'
 
 
-def begin(arguments, devices=1, **environment):
-  """`python ARGUMENTS`, one of several processes with so many CPU devices each; stderr is part of stdout."""
+def begin(arguments, devices=1, start_new_session=False, **environment):
+  """`python ARGUMENTS`, with so many CPU devices; stderr is part of stdout.
+
+  With `start_new_session` it leads a process group of its own, as a terminal gives.
+  """
   environment = (
     os.environ
     | environment
     | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}', 'PYTHONUNBUFFERED': '1'}
   )
   return subprocess.Popen(
-    [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    [sys.executable, *arguments],
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    start_new_session=start_new_session,
   )

@@ -105,7 +105,7 @@ def lines(workdir):
 
 
 def interrupt(tmp_path, workdir, number, delay, *arguments):
-  """Starts the command, sends the signal some time after it shows its first step; returns exit code and output."""
+  """Starts the command, sends the signal some time after its first line of figures; returns exit code and output."""
   process = subprocess.Popen(
     command(tmp_path, f'--workdir={workdir}', *arguments),
     env=environment(),
@@ -114,7 +114,7 @@ def interrupt(tmp_path, workdir, number, delay, *arguments):
     text=True,
   )
   for line in process.stdout:
-    if line.startswith('step'):
+    if line.startswith('step '):
       break
   time.sleep(delay)
   process.send_signal(number)

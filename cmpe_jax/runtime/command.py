@@ -13,7 +13,7 @@ from ml_collections.config_flags import config_flags
 from cmpe_jax import keys
 from cmpe_jax.config import find
 from cmpe_jax.errors import Interrupted, UserError
-from cmpe_jax.runtime import peers, start
+from cmpe_jax.runtime import peers, start, watch
 
 DONE, OTHER, WRONG, RESUMABLE = 0, 1, 2, 75
 MEMORY = "Lower batch_size, set remat=True, raise accumulate_steps, use dtype='bfloat16', or more devices."
@@ -29,11 +29,17 @@ def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
   """
   start.before_imports()
   code = OTHER
-  try:
-    code = _run(body, list(sys.argv if argv is None else argv))
-  finally:
-    if code:
-      peers.ends_with(code)
+  with watch.begin():
+    try:
+      code = _run(body, list(sys.argv if argv is None else argv))
+    except Exception:
+      if not watch.told():
+        raise
+      code = _end(RESUMABLE, f'interrupted. {AGAIN}')  # in code that turned the KeyboardInterrupt into something else
+    finally:
+      if code:
+        peers.ends_with(code)
+    watch.close(code)
   return code
 
 

@@ -12,13 +12,14 @@ import os
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 
 from cmpe_jax.errors import Interrupted, UserError
-from cmpe_jax.runtime import peers, places
+from cmpe_jax.runtime import peers, places, watch
 
 T = TypeVar('T')
 HEARTBEAT = 20  # seconds without a sign of life after which a process counts as dead
@@ -68,6 +69,7 @@ def start(address: str | None, processes: int | None, process: int | None, patie
     _go_alone(error, explicit=not missing)
     return
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  watch.meet(client)
 
 
 def _go_alone(error: ValueError | OSError, explicit: bool) -> None:
@@ -139,6 +141,25 @@ def barrier(name: str, seconds: float = PATIENCE) -> None:
     raise Interrupted(
       f'process {", ".join(map(str, missing)) or "unknown"} did not come to the barrier {name!r} within {seconds:g} s.'
     ) from error
+
+
+class Gathering:
+  """A barrier that a process can leave again: it asks from time to time whether all are there."""
+
+  def __init__(self, name: str):
+    self._place, self._is_here = f'cmpe_jax/{next(_turn)}/{name}', False
+
+  def is_complete(self, seconds: float) -> bool:
+    """Whether all processes have asked this; waits so long if they have not."""
+    if jax.process_count() == 1:
+      return True
+    if not self._is_here:
+      client().key_value_set(f'{self._place}/{jax.process_index()}', 'here')
+      self._is_here = True
+    if len(client().key_value_dir_get(self._place)) == jax.process_count():
+      return True
+    time.sleep(seconds)
+    return False
 
 
 def share(name: str, value: Any) -> list[Any]:

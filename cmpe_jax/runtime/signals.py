@@ -1,14 +1,27 @@
 """SIGTERM and SIGINT as a question that the training loop asks."""
 
 import signal
+import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
+from cmpe_jax.errors import Interrupted
+from cmpe_jax.runtime import processes, watch
 from cmpe_jax.runtime.processes import client
+from cmpe_jax.runtime.watch import SIGNALS, Answer
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+T = TypeVar('T')
+LOOK = 0.1  # seconds between two looks while a thread is waited for
+
+
+class Told(Interrupted):
+  """A signal came, and this is a moment to end. All processes have it at the same place."""
+
+  def __init__(self) -> None:
+    super().__init__('interrupted: the same command goes on from the last checkpoint.')
 
 
 class Stop:
@@ -17,12 +30,14 @@ class Stop:
   With several processes all get the same answer at the same call, whichever was told to stop: it publishes a call
   some way ahead. The processes are never that far apart, because each waits for the results of the call
   three before, which needs all of them, so each reads the notice before it comes to that call.
+
+  A command need not be asked while there is nothing to save (`unsaved` is False): it ends at once.
   """
 
-  AHEAD = 8
+  AHEAD = 5
 
   def __init__(self) -> None:
-    self._told = False
+    self._told = self._unsaved = False
     self._asked = 0
     self._at: int | None = None
     self._before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -30,11 +45,24 @@ class Stop:
   def __enter__(self) -> 'Stop':
     for number in SIGNALS:
       signal.signal(number, self._tell)
+    watch.answer(Answer.END)
     return self
 
   def __exit__(self, *error: object) -> None:
     for number in SIGNALS:
       signal.signal(number, self._before[number])
+    watch.answer(Answer.INTERRUPT)
+
+  @property
+  def unsaved(self) -> bool:
+    """Whether there are steps that no checkpoint has, or will have when it is written."""
+    return self._unsaved
+
+  @unsaved.setter
+  def unsaved(self, value: bool) -> None:
+    if value != self._unsaved:
+      watch.answer(Answer.ASK if value else Answer.END)
+    self._unsaved = value
 
   def _tell(self, number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)
@@ -45,9 +73,36 @@ class Stop:
     if jax.process_count() == 1:
       return self._told
     self._asked += 1
+    return self._is_known() and self._asked >= (self._at or 0)
+
+  def check(self) -> None:
+    """Asks, and raises `Told`."""
+    if self():
+      raise Told()
+
+  def unless_told(self, action: Callable[[], T]) -> T:
+    """`action()`, a compilation, which may take minutes in native code; it is left alone when a signal comes meanwhile.
+
+    Every process must come here. They go on together when all have done theirs, or leave together.
+
+    Raises:
+      Told: a signal came.
+    """
+    work, gathering = _Work(action), processes.Gathering('compiled')
+    while not self._is_known() and not (work.is_done(LOOK) and gathering.is_complete(LOOK)):
+      pass
+    if any(processes.share('told', self._is_known())):
+      watch.leave(work)
+      raise Told()
+    return work.result
+
+  def _is_known(self) -> bool:
+    """Whether this process, or another that has said so, was told to stop."""
+    if jax.process_count() == 1:
+      return self._told
     if self._at is None:
       self._at = self._read(client())
-    return self._at is not None and self._asked >= self._at
+    return self._at is not None
 
   def _read(self, store: Any) -> int | None:
     """The call at which all stop, if one of them was told to."""
@@ -60,3 +115,28 @@ class Stop:
       return int(store.key_value_try_get('cmpe_jax/stop'))
     except RuntimeError:  # nobody was told
       return None
+
+
+class _Work(threading.Thread):
+  """Computes `action()`, and keeps what it returns or raises."""
+
+  def __init__(self, action: Callable[[], Any]):
+    super().__init__(daemon=True)
+    self._action, self._ended = action, threading.Event()
+    self._error: BaseException | None = None
+    self.result: Any = None
+    self.start()
+
+  def run(self) -> None:
+    try:
+      self.result = self._action()
+    except BaseException as error:
+      self._error = error
+    self._ended.set()
+
+  def is_done(self, seconds: float) -> bool:
+    """Waits so long at most. Raises what the action has raised."""
+    ended = self._ended.wait(seconds)
+    if self._error:
+      raise self._error
+    return ended

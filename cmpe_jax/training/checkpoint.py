@@ -23,10 +23,11 @@ from cmpe_jax import names
 from cmpe_jax.errors import Interrupted, UserError, check_choice
 from cmpe_jax.models import paths
 from cmpe_jax.runtime import loops, places, printing, processes
-from cmpe_jax.training import checksums, saved
+from cmpe_jax.training import checksums, layout, saved
 from cmpe_jax.training.saved import Damaged
 from cmpe_jax.training.state import TrainState
 
+Sums = dict[str, tuple[float, int]]
 SCORE = 'accuracy'  # the metric that chooses the best checkpoint
 
 
@@ -41,6 +42,7 @@ class Checkpoints:
       Damaged: no checkpoint can be listed; where they are only read: one cannot.
     """
     self.directory = places.place(workdir) / 'checkpoints'
+    self._keep_newest = max(keep_newest, 1)
     self.put_aside: list[str] = []  # damaged checkpoints, in sentences
     self._records: dict[int, checksums.Record | None] = {}
     if keep_newest:
@@ -50,7 +52,7 @@ class Checkpoints:
     else:
       self._scores()
     score = operator.itemgetter(SCORE)
-    newest = keep.LatestN(max(keep_newest, 1))
+    newest = keep.LatestN(self._keep_newest)
     best = keep.BestN(n=1, get_metric_fn=score, keep_checkpoints_without_metrics=False)
     options = ocp.CheckpointManagerOptions(
       create=False,
@@ -91,16 +93,20 @@ class Checkpoints:
       return max(scored)[1] if scored else steps[-1]
     return steps[-1]
 
-  def save(self, state: TrainState, config: ml_collections.ConfigDict, score: float | None = None) -> None:
+  def save(
+    self, state: TrainState, config: ml_collections.ConfigDict, score: float | None = None, sums: Sums | None = None
+  ) -> None:
     """Writes the state in the background, once it is copied from the devices; then deletes what need not be kept.
 
-    `score`: validation accuracy. A step that has a checkpoint already is left alone.
+    `score`: validation accuracy; `sums`: of metrics since the last log point. A step that has a checkpoint already is
+    left alone.
     """
     step = int(state.step)
     if step in self.steps():
       return
     tree, plain = flax.serialization.to_state_dict(state), configuration.plain(config)
-    record = {} if jax.process_index() else checksums.of_state(tree, plain, score)  # only the first one's is written
+    first = jax.process_index() == 0  # only its record is written
+    record = checksums.of_state(tree, plain, score, sums or {}) if first else {}
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -119,6 +125,27 @@ class Checkpoints:
     """
     return configuration.from_plain(saved.config(self.directory / str(step)))
 
+  def sums(self, step: int) -> Sums:
+    """The sums that `save` was given; {} where an older version wrote none. Raises `Damaged`."""
+    kept = saved.record(self.directory / str(step)) or {}
+    return {name: (total, count) for name, (total, count) in kept.get('sums', {}).items()}
+
+  def add_score(self, step: int, score: float) -> None:
+    """Writes the score of a checkpoint that has none, because a signal came before its evaluation had ended.
+
+    Every process must call it; the first one's score counts. Then what need not be kept any more is deleted.
+    """
+    path = self.directory / str(step)
+    if processes.first_says(jax.process_index() == 0 and saved.score(path, SCORE) is None):
+      if jax.process_index() == 0:
+        saved.add_score(path, SCORE, score)
+      processes.barrier('score')
+      self._records.pop(step, None)
+      self._manager.reload()
+      kept = {*self.steps()[-self._keep_newest :], self.choose('best')}
+      for other in set(self.steps()) - kept:
+        self._manager.delete(other)
+
   def restore(self, step: int, like: TrainState) -> TrainState:
     """The state of a checkpoint, with the tree, shapes, types and placement of `like`.
 
@@ -127,7 +154,7 @@ class Checkpoints:
       Damaged: its values are not those that were saved.
     """
     target = flax.serialization.to_state_dict(like)
-    self._check(step, target)
+    layout.check(layout.of(self._tree(step)), layout.of(target), self.directory / str(step))
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), target)
     restored = self._arrays(step, abstract)
     return flax.serialization.from_state_dict(like, restored)
@@ -176,7 +203,7 @@ class Checkpoints:
     record = self._record(step)
     with self._reading(step):
       tree = self._manager.item_metadata(step)['state'].tree
-      if record and _shapes(tree) != checksums.shapes(record):
+      if record and layout.of(tree) != checksums.shapes(record):
         raise ValueError('state/_METADATA has changed')
     return tree
 
@@ -221,22 +248,3 @@ class Checkpoints:
   def close(self) -> None:
     """Waits, and ends the background threads."""
     self._manager.close()
-
-  def _check(self, step: int, target: Any) -> None:
-    theirs, ours = _shapes(self._tree(step)), _shapes(target)
-    if theirs == ours:
-      return
-    lines = [f'  - {name} {theirs[name]}' for name in sorted(theirs) if ours.get(name) != theirs[name]]
-    lines += [f'  + {name} {ours[name]}' for name in sorted(ours) if theirs.get(name) != ours[name]]
-    more = f'\n  ... {len(lines) - 20} more' if len(lines) > 20 else ''
-    raise UserError(
-      f'the checkpoint {self.directory / str(step)} is of another model (- the checkpoint, + this configuration):\n'
-      + '\n'.join(lines[:20])
-      + more
-      + '\nUse its configuration, or another --workdir.'
-    )
-
-
-def _shapes(tree: Any) -> dict[str, str]:
-  """{'params/head/kernel': 'float32[64, 10]', ...}"""
-  return {name: f'{x.dtype}{list(x.shape)}' for name, x in paths.named(tree).items()}

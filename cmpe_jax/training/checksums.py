@@ -6,6 +6,7 @@ billion does not. zlib takes several GB/s, which is more than any disk gives. Th
 
 import json
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,26 @@ from cmpe_jax.models import paths
 Record = dict[str, Any]
 
 
-def of_state(tree: Any, config: dict[str, object], score: float | None) -> Record:
-  """The record of a checkpoint: its arrays (whole ones, as any one process has them), configuration and score."""
-  record: Record = {
-    'arrays': {name: of_array(x) for name, x in paths.named(tree).items()},
-    'config': of_json(config),
-    'score': score,
-  }
+def of_state(
+  tree: Any, config: dict[str, object], score: float | None, sums: Mapping[str, tuple[float, int]]
+) -> Record:
+  """The record of a checkpoint: its arrays (whole ones, as any one process has them), configuration and score.
+
+  `sums`, of metrics since the last log point, are in no other place: they belong to the run, not to the state.
+  """
+  return closed(
+    {
+      'arrays': {name: of_array(x) for name, x in paths.named(tree).items()},
+      'config': of_json(config),
+      'score': score,
+      'sums': {name: list(pair) for name, pair in sums.items()},
+    }
+  )
+
+
+def closed(record: Record) -> Record:
+  """A record with a checksum of itself, in place of one that it may have."""
+  record = {name: value for name, value in record.items() if name != 'record'}
   return record | {'record': of_json(record)}
 
 
@@ -41,7 +55,7 @@ def is_whole(record: Any) -> bool:
   """Whether a record that was read is one, unchanged."""
   if not isinstance(record, dict) or not isinstance(record.get('arrays'), dict):
     return False
-  return record.get('record') == of_json({name: value for name, value in record.items() if name != 'record'})
+  return record == closed(record)
 
 
 def shapes(record: Record) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """One exact pass over a split: every example once, whatever the batch size and the number of devices."""
 
 import contextlib
+import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,6 +12,7 @@ import ml_collections
 from cmpe_jax import config as configuration
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
+from cmpe_jax.runtime.signals import Stop
 from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.console import Console
 from cmpe_jax.training.metrics import Late, Means
@@ -19,9 +22,11 @@ from cmpe_jax.training.run import Run, assemble
 class Evaluator:
   """Evaluates variables on one split of a run's dataset; compiles once. Close it."""
 
-  def __init__(self, run: Run, split: str):
-    """Opens the split. Raises `UserError` if the data are missing."""
+  def __init__(self, run: Run, split: str, stop: Stop | None = None):
+    """Opens the split; `stop` is asked after each batch. Raises `UserError` if the data are missing."""
     self.split = split
+    self._stop = stop or Stop()
+    self._compiled: Callable[..., Any] | None = None
     self._source = run.open(split)
     self._batch_size = run.eval_batch(self._source.num_examples)
     self._call = run.eval_call(self._source.materialize)
@@ -33,17 +38,25 @@ class Evaluator:
 
     Raises:
       RuntimeError: not every example was counted once, which is a fault of the input pipeline.
+      Told: a signal came; there are no figures.
     """
     total, late = Means(), Late()
     with contextlib.closing(self._source.evaluate(self._batch_size)) as batches:
       for drawn in batches:
-        for _, sums in late.put(None, self._call(variables, self._source.resident, drawn)):
+        given = (variables, self._source.resident, drawn)
+        if self._compiled is None:
+          self._compiled = self._stop.unless_told(functools.partial(self._compile, *given))
+        for _, sums in late.put(None, self._compiled(*given)):
           total.add(sums)
+        self._stop.check()
     for _, sums in late.rest():
       total.add(sums)
     if total.count != self._source.num_examples:
       raise RuntimeError(f'{total.count} examples were evaluated, but {self.split} has {self._source.num_examples}.')
     return total.means() | {'count': total.count}
+
+  def _compile(self, *given: Any) -> Callable[..., Any]:
+    return self._call.lower(*given).compile()
 
   def close(self) -> None:
     """Closes the split."""

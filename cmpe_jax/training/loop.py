@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -13,8 +13,8 @@ from cmpe_jax.errors import Interrupted, UserError
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
 from cmpe_jax.runtime.profiler import Profiler
-from cmpe_jax.runtime.signals import Stop
-from cmpe_jax.training.checkpoint import Checkpoints
+from cmpe_jax.runtime.signals import Stop, Told
+from cmpe_jax.training.checkpoint import Checkpoints, Sums
 from cmpe_jax.training.clock import Clock
 from cmpe_jax.training.console import Console
 from cmpe_jax.training.evaluate import Evaluator
@@ -39,13 +39,16 @@ class Trainer:
     profiler: Profiler,
     stop: Stop,
     start: int,
+    sums: Sums,
   ):
+    """`start`: the step of the state that `train` is given; `sums`: of metrics since the last log point before it."""
     self._run, self._schedule, self._source, self._evaluator = run, run.schedule, source, evaluator
     self._checkpoints, self._writer, self._console = checkpoints, writer, console
     self._profiler, self._stop = profiler, stop
     self._start = self._logged = start
-    self._call, self._compiled = run.train_call(source.materialize), set[tuple[int, int]]()
-    self._clock, self._late, self._means = Clock(), Late(), Means()
+    self._call = run.train_call(source.materialize)
+    self._compiled: dict[tuple[int, int], Callable[..., Any]] = {}
+    self._clock, self._late, self._means = Clock(), Late(), Means(sums)
 
   def train(self, state: TrainState) -> TrainState:
     """The state after the last step, from the one before step `start`.
@@ -57,28 +60,31 @@ class Trainer:
     calls = list(self._schedule.calls(self._start))
     with contextlib.closing(self._source.train(calls)) as drawn:
       for first, count, side in calls:
-        began = time.perf_counter()
+        began, done = time.perf_counter(), first + count
         batch = next(drawn)
         self._clock.waited(time.perf_counter() - began)
         self._profiler.before(first, count)
-        state, sums = self._dispatch(state, batch, (count, side))
+        with self._leaving(first, state):
+          call = self._compile((count, side), state, batch)
+        self._stop.unsaved = True
+        state, sums = call(state, self._source.resident, batch)
         self._read(self._late.put(first, sums))
-        if self._profiler.after(first + count):
+        if self._profiler.after(done):
           jax.block_until_ready(state)
           self._profiler.end()
-        self._events(first + count, state, self._stop())
+        with self._leaving(done, state):
+          self._stop.check()
+          self._events(done, state)
     return state
 
-  def _dispatch(self, state: TrainState, batch: Any, shape: tuple[int, int]) -> tuple[TrainState, Any]:
-    """Hands a call to the device. The first one of each (steps, side of the images) compiles, before it returns."""
-    began, new = time.perf_counter(), shape not in self._compiled
-    if new:
+  def _compile(self, shape: tuple[int, int], state: TrainState, batch: Any) -> Callable[..., Any]:
+    """The program for calls of a (number of steps, side of the images). Raises `Told`: a signal came meanwhile."""
+    if shape not in self._compiled:
       self._console.say('compiling ...')
-    result = self._call(state, self._source.resident, batch)
-    if new:
-      self._compiled.add(shape)
+      began, given = time.perf_counter(), (state, self._source.resident, batch)
+      self._compiled[shape] = self._stop.unless_told(lambda: self._call.lower(*given).compile())
       self._clock.paused(time.perf_counter() - began, compiling=True)
-    return result
+    return self._compiled[shape]
 
   def _read(self, results: Iterable[tuple[int, Any]]) -> None:
     """Takes finished calls' metrics: checks them, adds them up, logs where the schedule says so."""
@@ -116,42 +122,63 @@ class Trainer:
       f'checkpoints up to step {max(self._checkpoints.steps(), default=0)} are kept.'
     )
 
-  def _events(self, done: int, state: TrainState, stopped: bool) -> None:
+  def _events(self, done: int, state: TrainState) -> None:
     """Evaluates and saves where the schedule says so. Before that, all earlier losses must have been finite."""
-    due, total = self._schedule.at(done), self._schedule.total
-    if not (stopped or due & {EVALUATE, CHECKPOINT}):
+    due, select = self._schedule.at(done), self._schedule.select
+    if not due & {EVALUATE, CHECKPOINT}:
       return
     self._read(self._late.rest())
     began = time.perf_counter()
-    saves, select = CHECKPOINT in due or stopped, self._schedule.select
-    if saves and not select:  # first: an evaluation that fails, as of an unreadable image, does not cost the steps
+    if CHECKPOINT in due and not select:  # first: an evaluation that fails, as of a bad image, does not cost the steps
       self._save(state, None)
     score = self._evaluate(done, state) if EVALUATE in due else None
-    if saves and select:
+    if CHECKPOINT in due and select:
       self._save(state, score)
     self._clock.paused(time.perf_counter() - began)
-    if stopped and done < total:
-      self._checkpoints.wait()
-      raise Interrupted(f'stopped and saved at step {done} of {total}: the same command goes on from there.')
 
   def _save(self, state: TrainState, score: float | None) -> None:
     self._writer.send()
-    self._checkpoints.save(state, self._run.config, score)
+    self._checkpoints.save(state, self._run.config, score, self._means.sums)
+
+  @contextlib.contextmanager
+  def _leaving(self, done: int, state: TrainState) -> Iterator[None]:
+    """Where the run ends if a signal is found inside: saves what is new. `catch_up` makes up for what is left out."""
+    try:
+      yield
+    except Told:
+      self._read(self._late.rest())
+      self._checkpoints.wait()
+      if done > self._start:
+        self._save(state, None)
+        self._checkpoints.wait()
+      processes.barrier('stopped')
+      total = self._schedule.total
+      raise Interrupted(f'stopped and saved at step {done} of {total}: the same command goes on from there.') from None
 
   def catch_up(self, state: TrainState) -> None:
-    """Evaluates at the start what a run that ended between its checkpoint and its evaluation left out."""
+    """Evaluates at the start what a run that ended between its checkpoint and its evaluation left out.
+
+    The score is added to the checkpoint where it decides, and where the uninterrupted run has a checkpoint too.
+    """
     start, schedule = self._start, self._schedule
-    due = not schedule.select and 0 < start <= schedule.total and EVALUATE in schedule.at(start)
-    if due and processes.first_says(not self._writer.find(start, 'eval/')):
-      self._evaluate(start, state)
+    due = schedule.at(start) if 0 < start <= schedule.total else frozenset()
+    if EVALUATE not in due:
+      return
+    found = self._writer.find(start, 'eval')
+    score = self._evaluate(start, state) if processes.first_says(not found) else _score(found)
+    if schedule.select and CHECKPOINT in due:
+      self._checkpoints.add_score(start, score)
 
   def _evaluate(self, done: int, state: TrainState) -> float:
     """Writes eval/... (and eval_ema/...); returns the accuracy that chooses the best checkpoint."""
     values = {f'eval/{name}': value for name, value in self._evaluator(state.variables).items()}
-    score = values['eval/accuracy']
     if state.ema:
       values |= {f'eval_ema/{name}': value for name, value in self._evaluator(state.ema).items()}
-      score = values['eval_ema/accuracy']
     self._writer.write(done, values)
     self._console.evaluated(done, self._schedule.total, self._evaluator.split, values)
-    return score
+    return _score(values)
+
+
+def _score(values: dict[str, float]) -> float:
+  """Of an evaluation: the accuracy of the moving averages, if there are any. 0 in processes that know of none."""
+  return values.get('eval_ema/accuracy', values.get('eval/accuracy', 0.0))

@@ -1,7 +1,7 @@
 """Metrics on their way from the device: read late, added up, divided last."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -10,9 +10,17 @@ import jax
 class Means:
   """Adds up (sum, count) pairs and divides last, in Python's 64-bit floats."""
 
-  def __init__(self) -> None:
+  def __init__(self, begun: Mapping[str, tuple[float, int]] | None = None) -> None:
+    """Goes on from the `sums` of another one, to the bit."""
     self._sums: dict[str, float] = collections.defaultdict(float)
     self._counts: dict[str, int] = collections.defaultdict(int)
+    for name, (total, count) in (begun or {}).items():
+      self._sums[name], self._counts[name] = total, count
+
+  @property
+  def sums(self) -> dict[str, tuple[float, int]]:
+    """(sum, count) by name."""
+    return {name: (total, self._counts[name]) for name, total in self._sums.items()}
 
   def add(self, metrics: dict[str, tuple[Any, Any]]) -> None:
     """Adds the pairs of one batch."""

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -63,11 +63,11 @@ class Run:
     """The functions that compute a training step and an evaluation step."""
     return step.Steps(self.config, self.model, self.dataset)
 
-  def train_call(self, materialize: Materialize, unroll: bool | None = None) -> Callable[..., Any]:
+  def train_call(self, materialize: Materialize, unroll: bool | None = None) -> jax.stages.Wrapped:
     """`call(state, resident, drawn) -> (state, metrics)`, jitted; see `step.compile_train`, `step.Steps.train`."""
     return step.compile_train(self.steps.train(self.optimizer, self.rate, unroll), materialize, self.mesh)
 
-  def eval_call(self, materialize: Materialize) -> Callable[..., Any]:
+  def eval_call(self, materialize: Materialize) -> jax.stages.Wrapped:
     """`call(variables, resident, drawn) -> metrics`, jitted."""
     return step.compile_eval(self.steps.evaluate, materialize, self.mesh)
 

@@ -5,13 +5,14 @@ last). So one that has it and lacks a file, or holds one that cannot be read, wa
 """
 
 import json
+import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from etils import epath
 
 from cmpe_jax.errors import UserError
-from cmpe_jax.runtime import places
+from cmpe_jax.runtime import files, places
 from cmpe_jax.training import checksums
 
 ASIDE = 'damaged'
@@ -125,8 +126,24 @@ def _mend_score(path: epath.Path, name: str) -> None:
     try:
       score(path, name)
     except Damaged:
-      (path / SCORE).parent.mkdir(exist_ok=True)
-      (path / SCORE).write_text(json.dumps({name: kept['score']}))
+      _replace(path / SCORE, {name: kept['score']})
+
+
+def add_score(path: epath.Path, name: str, score: float) -> None:
+  """Writes the score of a checkpoint that has none: first where `_mend_score` finds it, if the process ends here."""
+  kept = record(path)
+  if kept:
+    _replace(path / CHECKSUMS, checksums.closed(kept | {'score': score}))
+  _replace(path / SCORE, {name: score})
+
+
+def _replace(path: epath.Path, values: Any) -> None:
+  """Writes a file whole or not at all; in a bucket every write is so."""
+  if places.is_bucket(path):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(values))
+  else:
+    files.replace(pathlib.Path(path), json.dumps(values))
 
 
 def put_aside(directory: epath.Path, finished: Iterable[int], damaged: dict[int, str]) -> list[str]:

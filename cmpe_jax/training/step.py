@@ -165,7 +165,7 @@ def _average(state: TrainState, new: dict[str, Any], decay: float) -> dict[str, 
   return jax.tree.map(average, state.ema, new)
 
 
-def compile_train(train_step: Callable[..., State], materialize: Materialize, mesh: Mesh) -> Callable[..., State]:
+def compile_train(train_step: Callable[..., State], materialize: Materialize, mesh: Mesh) -> jax.stages.Wrapped:
   """`call(state, resident, drawn) -> (state, metrics)`, jitted, the state donated.
 
   `drawn` has a leading axis of `count` steps, and so have the metrics. One step is called straight; more run inside
@@ -185,7 +185,7 @@ def compile_train(train_step: Callable[..., State], materialize: Materialize, me
   return jax.jit(call, donate_argnums=0, out_shardings=meshes.replicated(mesh))
 
 
-def compile_eval(eval_step: Callable[..., Any], materialize: Materialize, mesh: Mesh) -> Callable[..., Any]:
+def compile_eval(eval_step: Callable[..., Any], materialize: Materialize, mesh: Mesh) -> jax.stages.Wrapped:
   """`call(variables, resident, drawn) -> metrics`, jitted."""
 
   def call(variables: dict[str, Any], resident: dict[str, jax.Array], drawn: Any) -> dict[str, Any]:

@@ -47,13 +47,13 @@ def train(
   began, console = time.perf_counter(), console or Console()
   with Stop() as stop, contextlib.ExitStack() as opened:
     data = opened.enter_context(contextlib.ExitStack())
-    run, source, evaluator = processes.together('configuration and data', lambda: _open(config, data))
+    run, source, evaluator = processes.together('configuration and data', lambda: _open(config, data, stop))
     processes.together('workdir', lambda: _hold(workdir, opened))
     checkpoints = Checkpoints(workdir, config.keep_checkpoints, scored=config.validation > 0)
     opened.callback(checkpoints.close)
     if (begun := _as_begun(config, checkpoints)) is not config:
       data.close()
-      run, source, evaluator = processes.together('configuration and data', lambda: _open(begun, data))
+      run, source, evaluator = processes.together('configuration and data', lambda: _open(begun, data, stop))
     _agree(run, source, workdir)
     state, start = first_state(run, checkpoints, console)
     writer = opened.enter_context(contextlib.closing(Writer(workdir, start)))
@@ -61,24 +61,27 @@ def train(
     if start >= total:
       console.say(f'nothing left to do: step {start} of {total} is done (raise epochs to train on).')
     profiler = opened.enter_context(Profiler(workdir, profile if start < total else None))
-    trainer = Trainer(run, source, evaluator, checkpoints, writer, console, profiler, stop, start)
+    sums = checkpoints.sums(start) if start else {}
+    trainer = Trainer(run, source, evaluator, checkpoints, writer, console, profiler, stop, start, sums)
     trainer.catch_up(state)
     if start < total:
       trainer.train(state)
     checkpoints.wait()
-    values = _results(run, evaluator, checkpoints, writer, max(start, total))
+    stop.unsaved = False
+    values = _results(run, evaluator, checkpoints, writer, max(start, total), stop)
     chosen = checkpoints.choose('best')
     processes.barrier('end')
   console.trained(values, time.perf_counter() - began, str(checkpoints.directory / str(chosen)), workdir)
   return values
 
 
-def _open(config: ml_collections.ConfigDict, opened: contextlib.ExitStack) -> tuple[Run, Source, Evaluator]:
+def _open(config: ml_collections.ConfigDict, opened: contextlib.ExitStack, stop: Stop) -> tuple[Run, Source, Evaluator]:
   """The run and its data, before anything is compiled or written, so that wrong inputs show at once."""
   run = runs.assemble(config)
   source = opened.enter_context(contextlib.closing(run.open('train')))
   run = runs.of_size(run, source.num_examples)
-  evaluator = opened.enter_context(contextlib.closing(Evaluator(run, 'validation' if config.validation else 'test')))
+  split = 'validation' if config.validation else 'test'
+  evaluator = opened.enter_context(contextlib.closing(Evaluator(run, split, stop)))
   return run, source, evaluator
 
 
@@ -101,7 +104,9 @@ def _agree(run: Run, source: Source, workdir: str) -> None:
     processes.check_same(run.facts() | seen)
 
 
-def _results(run: Run, evaluator: Evaluator, checkpoints: Checkpoints, writer: Writer, done: int) -> dict[str, float]:
+def _results(
+  run: Run, evaluator: Evaluator, checkpoints: Checkpoints, writer: Writer, done: int, stop: Stop
+) -> dict[str, float]:
   """The figures on the test split of the run that ended with step `done`, from metrics.jsonl where they are written.
 
   Without a validation part they are the last evaluation's; else the best checkpoint's, under test/....
@@ -112,7 +117,7 @@ def _results(run: Run, evaluator: Evaluator, checkpoints: Checkpoints, writer: W
     chosen = checkpoints.choose('best')
     variables = meshes.replicate(jax.device_get(checkpoints.variables(chosen, averaged)), run.mesh)
     name = 'test' if validated else 'eval_ema' if averaged else 'eval'
-    with contextlib.closing(Evaluator(run, 'test')) if validated else contextlib.nullcontext(evaluator) as tested:
+    with contextlib.closing(Evaluator(run, 'test', stop)) if validated else contextlib.nullcontext(evaluator) as tested:
       values = {f'{name}/{key}': value for key, value in tested(variables).items()}
     writer.write(done, values)
   return values

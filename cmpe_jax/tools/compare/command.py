@@ -1,14 +1,10 @@
 """Which variants are compared, and their cells one after the other, through interruptions."""
 
-import contextlib
 import gc
 import importlib.util
 import json
-import os
 import pathlib
-import signal
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import jax
 from absl import flags
@@ -17,7 +13,7 @@ from ml_collections.config_flags import config_flags
 from cmpe_jax import keys, names
 from cmpe_jax.config import check, plain
 from cmpe_jax.errors import Interrupted, UserError, check_choice
-from cmpe_jax.runtime import command, files, start
+from cmpe_jax.runtime import command, files, start, watch
 from cmpe_jax.tools.compare import cells, hyperparameters, output
 from cmpe_jax.tools.compare.cells import Cell, Variant
 from cmpe_jax.tools.compare.comparison import Comparison
@@ -73,33 +69,6 @@ def _distinct(variants: list[Variant], where: str) -> list[Variant]:
   return variants
 
 
-class Signals:
-  """Notices SIGTERM and SIGINT that come while no cell listens, or too late for it to stop."""
-
-  def __enter__(self) -> 'Signals':
-    self._read, self._write = os.pipe()
-    for end in (self._read, self._write):
-      os.set_blocking(end, False)
-    self._before = signal.signal(signal.SIGTERM, self._stop)
-    self._descriptor = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-    return self
-
-  def __exit__(self, *error: object) -> None:
-    signal.set_wakeup_fd(self._descriptor)
-    signal.signal(signal.SIGTERM, self._before)
-    os.close(self._read)
-    os.close(self._write)
-
-  def _stop(self, number: int, frame: Any) -> None:
-    raise Interrupted('stopped between two runs: the same command goes on.')
-
-  def check(self) -> None:
-    """Raises `Interrupted` if a signal came at any time."""
-    with contextlib.suppress(BlockingIOError):
-      if not {signal.SIGTERM, signal.SIGINT}.isdisjoint(os.read(self._read, 4096)):
-        raise Interrupted('stopped between two runs: the same command goes on.')
-
-
 def run_all(comparison: Comparison, record: Record, workdir: pathlib.Path) -> None:
   """Runs what is not finished, here or in the record, and writes what is known after each run.
 
@@ -119,12 +88,12 @@ def run_all(comparison: Comparison, record: Record, workdir: pathlib.Path) -> No
 
   if known:
     tell(known)
-  with Signals() as signals:
-    for cell in comparison.cells:
-      if cell not in known:
-        known[cell] = _run(cell, progress)
-        tell([cell])
-        signals.check()
+  for cell in comparison.cells:
+    if cell not in known:
+      known[cell] = _run(cell, progress)
+      tell([cell])
+      if watch.told():  # too late for the cell to stop
+        raise Interrupted('stopped between two runs: the same command goes on.')
 
 
 def _finished(cell: Cell, record: Record) -> Result | None:

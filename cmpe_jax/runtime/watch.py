@@ -1,0 +1,172 @@
+"""SIGTERM and SIGINT to a command, heard even while native code holds its main thread, as a compilation does.
+
+Python's own handlers wait until that code returns. Its C handler writes the signal's number into a pipe at once, which
+a thread reads. What that does depends on what would be lost (`Answer`).
+"""
+
+import contextlib
+import ctypes
+import enum
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE = 5.0  # seconds in which a main thread that has its KeyboardInterrupt can clean up
+POLL = 0.5  # seconds between two looks at whether another process was told to end
+RESUMABLE = 75
+ENDED = 'cmpe_jax/ended'
+TOLD = b'interrupted. The same command goes on from the last checkpoint.\n'
+PEER = b'another process was told to end, and this one ends too: the same command goes on from the last checkpoint.\n'
+
+
+class Answer(enum.Enum):
+  """What a signal does."""
+
+  INTERRUPT = enum.auto()  # the main thread gets a KeyboardInterrupt; what has not ended in `GRACE` ends without it
+  END = enum.auto()  # there is nothing new to be saved: the process ends at once
+  ASK = enum.auto()  # nothing here: the training loop asks, and saves
+
+
+class Watch:
+  """The thread that listens, of a process that is a command."""
+
+  def __init__(self) -> None:
+    self.told = False
+    self.store: Callable[[], Any] = lambda: None  # the key-value store of several processes, once they have met
+    self.left: list[threading.Thread] = []  # that may be inside native code still
+    self._answer, self._lock = Answer.INTERRUPT, threading.Lock()
+
+  @contextlib.contextmanager
+  def listening(self) -> Iterator[None]:
+    """Takes the signals, and gives them back."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    ours = [number for number in SIGNALS if before[number] != signal.SIG_IGN]  # as of `nohup` and `command &`
+    for number in ours:
+      signal.signal(number, signal.default_int_handler)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    thread = threading.Thread(target=self._listen, args=(reading,), daemon=True)
+    thread.start()
+    try:
+      yield
+    finally:
+      signal.set_wakeup_fd(woken)
+      for number in ours:
+        signal.signal(number, before[number])
+      os.write(writing, b'\0')
+      os.close(writing)
+
+  def answer(self, how: Answer) -> None:
+    """What the next signal does. Does not return where one that is being answered ends the process."""
+    with self._lock:
+      self._answer = how
+
+  def _listen(self, pipe: int) -> None:
+    while True:
+      heard = os.read(pipe, 64) if select.select([pipe], [], [], POLL)[0] else b''
+      if 0 in heard:
+        os.close(pipe)
+        return
+      for number in SIGNALS:
+        if number in heard:
+          self._hear(number)
+      if _is_told(self.store()):
+        _end(PEER)
+
+  def _hear(self, number: int) -> None:
+    ctypes.CDLL(None).signal(int(number), 0)  # SIG_DFL: a second one ends at once
+    self.told = True
+    with self._lock:
+      how = self._answer
+      if how is Answer.END:
+        _tell(self.store())
+        _end(TOLD)
+    if how is Answer.INTERRUPT:
+      _tell(self.store())
+      time.sleep(GRACE)
+      _end(TOLD)
+
+
+_watch: Watch | None = None
+
+
+@contextlib.contextmanager
+def begin() -> Iterator[None]:
+  """This process is a command: signals end it, and it may be ended from a thread."""
+  global _watch
+  if threading.current_thread() is not threading.main_thread() or _watch:
+    yield
+    return
+  _watch = Watch()
+  try:
+    with _watch.listening():
+      yield
+  finally:
+    _watch = None
+
+
+def answer(how: Answer) -> None:
+  """What a signal does from now on; nothing in a process that is no command, such as a notebook."""
+  if _watch:
+    _watch.answer(how)
+
+
+def told() -> bool:
+  """Whether this command has had a signal at any time."""
+  return _watch is not None and _watch.told
+
+
+def meet(store: Callable[[], Any]) -> None:
+  """From now on this process is one of several: if one ends at once, all do. `store` gives JAX's key-value store."""
+  if _watch:
+    _watch.store = store
+
+
+def leave(thread: threading.Thread) -> None:
+  """Whatever this thread computes is not waited for any more."""
+  if _watch:
+    _watch.left.append(thread)
+
+
+def close(code: int) -> None:
+  """Ends the process if a thread is still in native code: the interpreter's own end would wait for it, or crash."""
+  if _watch and any(thread.is_alive() for thread in _watch.left):
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _is_told(store: Any) -> bool:
+  if store is None:
+    return False
+  try:
+    return bool(store.key_value_try_get(ENDED))
+  except Exception:  # nobody was, or there is no store any more
+    return False
+
+
+def _tell(store: Any) -> None:
+  """Tells the other processes, and waits until they have looked; not for long, for the store may be gone."""
+  if store is None:
+    return
+
+  def write() -> None:
+    with contextlib.suppress(Exception):
+      store.key_value_set(ENDED, 'yes', allow_overwrite=True)
+
+  writing = threading.Thread(target=write, daemon=True)
+  writing.start()
+  writing.join(2.0)
+  time.sleep(2 * POLL)
+
+
+def _end(said: bytes) -> None:
+  os.write(2, said)
+  os._exit(RESUMABLE)

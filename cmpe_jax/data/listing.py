@@ -1,7 +1,8 @@
-"""Lists the image files below a folder."""
+"""Lists the image files below a folder, and tells their names as bytes."""
 
 import os
 import pathlib
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 from PIL import Image
@@ -32,3 +33,8 @@ def _walk(folder: pathlib.Path, seen: set[str]) -> Iterator[tuple[str, list[str]
     seen.add(real)
     directories.sort(key=lambda name: (os.path.islink(os.path.join(parent, name)), name))
     yield parent, names
+
+
+def normalized(name: str) -> bytes:
+  """A path as the same bytes wherever it lies: disks write accents in one way or the other."""
+  return unicodedata.normalize('NFC', name).encode('utf-8', 'surrogateescape')

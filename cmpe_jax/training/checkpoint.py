@@ -27,7 +27,7 @@ from cmpe_jax.training import checksums, layout, saved
 from cmpe_jax.training.saved import Damaged
 from cmpe_jax.training.state import TrainState
 
-Sums = dict[str, tuple[float, int]]
+Notes = dict[str, Any]
 SCORE = 'accuracy'  # the metric that chooses the best checkpoint
 
 
@@ -94,19 +94,19 @@ class Checkpoints:
     return steps[-1]
 
   def save(
-    self, state: TrainState, config: ml_collections.ConfigDict, score: float | None = None, sums: Sums | None = None
+    self, state: TrainState, config: ml_collections.ConfigDict, score: float | None = None, notes: Notes | None = None
   ) -> None:
     """Writes the state in the background, once it is copied from the devices; then deletes what need not be kept.
 
-    `score`: validation accuracy; `sums`: of metrics since the last log point. A step that has a checkpoint already is
-    left alone.
+    `score`: validation accuracy; `notes`: what the run wants to know again, as JSON holds it. A step that has a
+    checkpoint already is left alone.
     """
     step = int(state.step)
     if step in self.steps():
       return
     tree, plain = flax.serialization.to_state_dict(state), configuration.plain(config)
     first = jax.process_index() == 0  # only its record is written
-    record = checksums.of_state(tree, plain, score, sums or {}) if first else {}
+    record = checksums.of_state(tree, plain, score, notes or {}) if first else {}
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -125,10 +125,10 @@ class Checkpoints:
     """
     return configuration.from_plain(saved.config(self.directory / str(step)))
 
-  def sums(self, step: int) -> Sums:
-    """The sums that `save` was given; {} where an older version wrote none. Raises `Damaged`."""
+  def notes(self, step: int) -> Notes:
+    """The notes that `save` was given; {} where an older version wrote none. Raises `Damaged`."""
     kept = saved.record(self.directory / str(step)) or {}
-    return {name: (total, count) for name, (total, count) in kept.get('sums', {}).items()}
+    return kept.get('notes', {})
 
   def add_score(self, step: int, score: float) -> None:
     """Writes the score of a checkpoint that has none, because a signal came before its evaluation had ended.

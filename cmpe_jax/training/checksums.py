@@ -6,7 +6,6 @@ billion does not. zlib takes several GB/s, which is more than any disk gives. Th
 
 import json
 import zlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,17 @@ from cmpe_jax.models import paths
 Record = dict[str, Any]
 
 
-def of_state(
-  tree: Any, config: dict[str, object], score: float | None, sums: Mapping[str, tuple[float, int]]
-) -> Record:
+def of_state(tree: Any, config: dict[str, object], score: float | None, notes: dict[str, Any]) -> Record:
   """The record of a checkpoint: its arrays (whole ones, as any one process has them), configuration and score.
 
-  `sums`, of metrics since the last log point, are in no other place: they belong to the run, not to the state.
+  `notes`, which belong to the run and not to its state, are in no other place.
   """
   return closed(
     {
       'arrays': {name: of_array(x) for name, x in paths.named(tree).items()},
       'config': of_json(config),
       'score': score,
-      'sums': {name: list(pair) for name, pair in sums.items()},
+      'notes': json.loads(json.dumps(notes)),
     }
   )
 

@@ -10,9 +10,11 @@ import jax
 import ml_collections
 
 from cmpe_jax import config as configuration
+from cmpe_jax.data import marks
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
 from cmpe_jax.runtime.signals import Stop
+from cmpe_jax.training import rerun
 from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.console import Console
 from cmpe_jax.training.metrics import Late, Means
@@ -91,6 +93,8 @@ def evaluate(
       configuration.check_resumed(run.config, saved, chosen, model_only=True)
       if chosen:  # at step 0 nothing has been trained on
         configuration.check_tested(run.config, saved)
+        if changed := _changed(run, saved, checkpoints.notes(chosen).get('files', {})):
+          console.say(changed)
       return run, Evaluator(run, 'test')
 
     run, evaluator = processes.together('configuration and data', open_test)
@@ -104,3 +108,9 @@ def evaluate(
     processes.barrier('end')
   console.tested(values, time.perf_counter() - began, str(checkpoints.directory / str(chosen)))
   return values
+
+
+def _changed(run: Run, saved: ml_collections.ConfigDict, then: marks.Marks) -> str:
+  """What of a folder is not as it was in training. Another folder is another test set, and nothing is said of it."""
+  names = [rerun.dataset_name(config.dataset) for config in (run.config, saved)]
+  return marks.changes(then, run.marks, run.config.dataset, trains=False) if names[0] == names[1] else ''

@@ -14,7 +14,7 @@ from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
 from cmpe_jax.runtime.profiler import Profiler
 from cmpe_jax.runtime.signals import Stop, Told
-from cmpe_jax.training.checkpoint import Checkpoints, Sums
+from cmpe_jax.training.checkpoint import Checkpoints, Notes
 from cmpe_jax.training.clock import Clock
 from cmpe_jax.training.console import Console
 from cmpe_jax.training.evaluate import Evaluator
@@ -39,16 +39,16 @@ class Trainer:
     profiler: Profiler,
     stop: Stop,
     start: int,
-    sums: Sums,
+    notes: Notes,
   ):
-    """`start`: the step of the state that `train` is given; `sums`: of metrics since the last log point before it."""
+    """`start`: the step of the state that `train` is given; `notes`: those of its checkpoint."""
     self._run, self._schedule, self._source, self._evaluator = run, run.schedule, source, evaluator
     self._checkpoints, self._writer, self._console = checkpoints, writer, console
     self._profiler, self._stop = profiler, stop
     self._start = self._logged = start
     self._call = run.train_call(source.materialize)
     self._compiled: dict[tuple[int, int], Callable[..., Any]] = {}
-    self._clock, self._late, self._means = Clock(), Late(), Means(sums)
+    self._clock, self._late, self._means = Clock(), Late(), Means(notes.get('sums'))
 
   def train(self, state: TrainState) -> TrainState:
     """The state after the last step, from the one before step `start`.
@@ -138,7 +138,8 @@ class Trainer:
 
   def _save(self, state: TrainState, score: float | None) -> None:
     self._writer.send()
-    self._checkpoints.save(state, self._run.config, score, self._means.sums)
+    notes = {'sums': self._means.sums, 'files': self._run.marks}
+    self._checkpoints.save(state, self._run.config, score, notes)
 
   @contextlib.contextmanager
   def _leaving(self, done: int, state: TrainState) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Where a run begins: at the newest intact checkpoint of its workdir, or at its first step."""
 
 from cmpe_jax import config as configuration
+from cmpe_jax.data import marks
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
 from cmpe_jax.training import warm_start
@@ -18,7 +19,8 @@ def first_state(run: Run, checkpoints: Checkpoints, console: Console) -> tuple[T
   intact, nothing is moved: the cause may be another one than damage.
 
   Raises:
-    UserError: the checkpoint is of another configuration or model.
+    UserError: the checkpoint is of another configuration or model; test images have become training images, or the
+      other way round.
     Damaged: there are checkpoints, and none is intact.
   """
   found = checkpoints.steps()
@@ -30,6 +32,7 @@ def first_state(run: Run, checkpoints: Checkpoints, console: Console) -> tuple[T
     why, state = '', None
     try:
       configuration.check_resumed(run.config, checkpoints.config(step), step)
+      changed = marks.changes(checkpoints.notes(step).get('files', {}), run.marks, run.config.dataset, trains=True)
       like = like or _initial(run, console, go_on=True)
       state = checkpoints.restore(step, like)
     except Damaged as error:
@@ -43,6 +46,8 @@ def first_state(run: Run, checkpoints: Checkpoints, console: Console) -> tuple[T
   for sentence in checkpoints.put_aside:
     console.say(sentence)
   assert state is not None  # else `set_aside` has raised
+  if changed:
+    console.say(changed)
   console.say(f'going on from the checkpoint at step {step}')
   return state, step
 

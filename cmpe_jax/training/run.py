@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from cmpe_jax import config as configuration
-from cmpe_jax.data import datasets, splits
+from cmpe_jax.data import datasets, marks, splits
 from cmpe_jax.data.datasets.dataset import Dataset
 from cmpe_jax.data.source import Materialize, Source
 from cmpe_jax.models import builder, initializers
@@ -42,6 +42,11 @@ class Run:
   def open(self, split: str) -> Source:
     """The source of 'train', 'validation' or 'test'. Close it. Raises `UserError` if the data are missing."""
     return splits.open_split(self.config, self.dataset, split, self.mesh)
+
+  @functools.cached_property
+  def marks(self) -> marks.Marks:
+    """Which files it trains on and tests on."""
+    return marks.of(self.dataset.content)
 
   @functools.cached_property
   def schedule(self) -> schedule.Schedule:

@@ -61,8 +61,8 @@ def train(
     if start >= total:
       console.say(f'nothing left to do: step {start} of {total} is done (raise epochs to train on).')
     profiler = opened.enter_context(Profiler(workdir, profile if start < total else None))
-    sums = checkpoints.sums(start) if start else {}
-    trainer = Trainer(run, source, evaluator, checkpoints, writer, console, profiler, stop, start, sums)
+    notes = checkpoints.notes(start) if start else {}
+    trainer = Trainer(run, source, evaluator, checkpoints, writer, console, profiler, stop, start, notes)
     trainer.catch_up(state)
     if start < total:
       trainer.train(state)

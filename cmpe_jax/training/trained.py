@@ -79,6 +79,10 @@ class Elsewhere:
     """Those of a split."""
     return self._here().labels(stored)
 
+  def names(self, stored: str) -> list[str]:
+    """Of the files of a split."""
+    return self._here().names(stored)
+
   def arrays(self, stored: str) -> Arrays:
     """Decoded images of a split."""
     return self._here().arrays(stored)

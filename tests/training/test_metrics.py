@@ -1,3 +1,4 @@
+import json
 import math
 
 import jax.numpy as jnp
@@ -14,6 +15,21 @@ def test_means_divide_last():
   means = metrics.Means()
   means.add({'loss': (0.0, 0)})
   assert math.isnan(means.means()['loss'])
+
+
+def test_means_go_on_from_their_sums_to_the_bit():
+  values = [(0.1 * i + 1 / 3, i) for i in range(1, 9)]
+  whole = metrics.Means()
+  for pair in values:
+    whole.add({'loss': pair})
+  first = metrics.Means()
+  for pair in values[:5]:
+    first.add({'loss': pair})
+  rest = metrics.Means(json.loads(json.dumps(first.sums)))
+  for pair in values[5:]:
+    rest.add({'loss': pair})
+  assert rest.means() == whole.means()
+  assert rest.sums == {'loss': (sum(total for total, _ in values), 36)}
 
 
 def test_late_gives_everything_once_and_in_order():

@@ -94,7 +94,7 @@ def test_always_75_within_10_seconds_and_an_exact_resume(name, signals, images, 
   seed = time.time_ns()
   draw, sent, broken = random.Random(seed), 0, tmp_path / 'broken'
   while True:
-    delay = draw.uniform(1.0, whole) if sent < signals else 3000
+    delay = draw.uniform(1.0, 0.7 * whole) if sent < signals else 3000
     code, said, last, took = told(start(name, images, broken), delay)
     with capfd.disabled():
       print(f'{name} (seed {seed}): {delay:.1f} s, {last[:60]!r}: {code} within {took:.1f} s; {said[-70:].strip()!r}')

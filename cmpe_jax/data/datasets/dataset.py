@@ -21,6 +21,10 @@ class Content(Protocol):
     """int32[n], without the images; all 0 where that would mean to read all of them from large files."""
     ...
 
+  def names(self, stored: str) -> list[str]:
+    """The file of each image, 'CLASS/IMAGE'; [] where they are no files of their own."""
+    ...
+
   def arrays(self, stored: str) -> Arrays:
     """All images of a split, decoded, at the size that the net sees. Raises `UserError` if they are not there."""
     ...

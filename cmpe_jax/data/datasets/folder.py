@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import pathlib
-import unicodedata
 from collections.abc import Sequence
 
 import ml_collections
@@ -22,10 +21,11 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-  """A folder dataset: `splits` has 'train' and 'test'."""
+  """A folder dataset: `splits` has 'train' and 'test'; `roots` where the class folders of each lie."""
 
   class_names: tuple[str, ...]
   splits: dict[str, 'Files']
+  roots: dict[str, pathlib.Path] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +105,10 @@ class Content:
     """Those of the files."""
     return self.examples(stored).labels
 
+  def names(self, stored: str) -> list[str]:
+    """Those of the files, below the folder that holds the classes."""
+    return _below(self.listing.roots[stored], self.examples(stored).paths)
+
   def arrays(self, stored: str) -> Arrays:
     """All images resized, and their labels. Raises `UserError`: one cannot be read."""
     files = self.examples(stored)
@@ -142,15 +146,19 @@ def scan(root: pathlib.Path, split_seed: int, split_by: str = 'path') -> Listing
   train, test = _sub(root, 'train'), next(filter(None, (_sub(root, name) for name in names_of_test)), None)
   if train and test:
     names, files = _classes(train)
-    return Listing(names, {'train': files, 'test': _classes(test, names)[1]})
+    return Listing(names, {'train': files, 'test': _classes(test, names)[1]}, {'train': train, 'test': test})
   root = train or root
   names, files = _classes(root)
   if split_by == 'position':
     is_test = _draw_test(files.labels, split_seed)
   else:
-    is_test = _own_test(files.labels, [pathlib.PurePath(path).relative_to(root) for path in files.paths], split_seed)
+    is_test = _own_test(files.labels, _below(root, files.paths), split_seed)
   rows = {'train': np.flatnonzero(~is_test), 'test': np.flatnonzero(is_test)}
-  return Listing(names, {split: files.take(chosen) for split, chosen in rows.items()})
+  return Listing(names, {split: files.take(chosen) for split, chosen in rows.items()}, dict.fromkeys(rows, root))
+
+
+def _below(root: pathlib.Path, paths: Sequence[str]) -> list[str]:
+  return [pathlib.PurePath(path).relative_to(root).as_posix() for path in paths]
 
 
 def _sub(root: pathlib.Path, name: str) -> pathlib.Path | None:
@@ -175,15 +183,14 @@ def _classes(root: pathlib.Path, expected: tuple[str, ...] = ()) -> tuple[tuple[
   return names, Files(paths, np.asarray(labels, np.int32))
 
 
-def _own_test(labels: np.ndarray, paths: Sequence[pathlib.PurePath], split_seed: int) -> np.ndarray:
+def _own_test(labels: np.ndarray, names: Sequence[str], split_seed: int) -> np.ndarray:
   """bool[n]: the images whose path is hashed into the lowest fifth.
 
   A class with two or more images has at least one on either side, which is the only case where others matter.
   """
-  hashes = np.empty(len(paths))
-  for position, path in enumerate(paths):  # disks write accents in one way or the other
-    name = unicodedata.normalize('NFC', path.as_posix()).encode('utf-8', 'surrogateescape')
-    digest = hashlib.blake2b(name, digest_size=8, key=str(split_seed).encode()).digest()
+  hashes = np.empty(len(names))
+  for position, name in enumerate(names):
+    digest = hashlib.blake2b(listing.normalized(name), digest_size=8, key=str(split_seed).encode()).digest()
     hashes[position] = int.from_bytes(digest) / 2**64
   is_test = hashes < TEST_PART
   for label in np.unique(labels):

@@ -162,6 +162,10 @@ class Content:
     count = len(found)
     return np.fromiter((0 if self.dataset.is_large else found.read(row)[1] for row in range(count)), np.int32, count)
 
+  def names(self, stored: str) -> list[str]:
+    """Records have none."""
+    return []
+
   def arrays(self, stored: str) -> Arrays:
     """Decoded images, at the size that they have."""
     directory = self._directory()

@@ -1,0 +1,130 @@
+"""Two processes of one run: killed while they save, or told to stop at random moments, one of them or both."""
+
+import contextlib
+import json
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from harness import begin, free_address, newest_arrays
+
+pytestmark = pytest.mark.slow
+TIMED = ('train/images_per_second', 'train/data_wait')
+KEYS = {
+  'model.block': 'basic',
+  'model.depth': 8,
+  'batch_size': 64,
+  'epochs': 1.5,
+  'validation': 0.1,
+  'log_every_steps': 4,
+  'eval_every_steps': 6,
+  'checkpoint_every_steps': 3,
+}
+
+
+def pair(workdir):
+  flags = [f'--config.{key}={value}' for key, value in KEYS.items()]
+  flags += [f'--coordinator_address={free_address()}', '--num_processes=2', f'--workdir={workdir}']
+  command = ['-m', 'cmpe_jax.main', '--config=configs/base.py', *flags]
+  return [begin([*command, f'--process_id={process}'], devices=2) for process in (0, 1)]
+
+
+def ended(both, seconds=600):
+  outputs = [process.communicate(timeout=seconds)[0] for process in both]
+  return [process.returncode for process in both], outputs
+
+
+def finish(workdir):
+  codes, outputs = ended(pair(workdir))
+  assert codes == [0, 0], outputs
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """The workdir of an uninterrupted run, and the seconds it took."""
+  workdir, began = tmp_path_factory.mktemp('whole'), time.monotonic()
+  finish(workdir)
+  return workdir, time.monotonic() - began
+
+
+def lines(workdir):
+  found = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  return [{name: value for name, value in line.items() if name not in TIMED} for line in found]
+
+
+def same(whole, broken):
+  assert lines(whole) == lines(broken)
+  (step, want), (its_step, got) = newest_arrays(whole), newest_arrays(broken)
+  assert (step, want.keys()) == (its_step, got.keys())
+  for name, value in want.items():
+    np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+def is_saving(workdir):
+  """Whether a checkpoint is half written at this moment."""
+  with contextlib.suppress(FileNotFoundError):
+    return any('tmp' in path.name for path in (workdir / 'checkpoints').iterdir())
+  return False
+
+
+def test_six_pairs_with_one_killed_during_a_save_end_with_75_and_resume_exactly(whole, tmp_path, capfd):
+  seed = time.time_ns()
+  draw, kills = random.Random(seed), 0
+  while kills < 6:
+    both, victim = pair(tmp_path), kills % 2
+    at = time.monotonic() + draw.uniform(0, 3)
+    while not is_saving(tmp_path) or (time.monotonic() < at and both[0].poll() is None):
+      if both[0].poll() is not None:  # the run has ended before
+        break
+      time.sleep(0.001)
+    both[victim].send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    saving = is_saving(tmp_path)
+    codes, outputs = ended(both)
+    took = time.monotonic() - began
+    with capfd.disabled():
+      print(
+        f'seed {seed}: process {victim} killed, half-written checkpoint there: {saving}; {codes} within {took:.0f} s'
+      )
+    if codes == [0, 0]:
+      same(whole[0], tmp_path)
+      shutil.rmtree(tmp_path)
+      continue
+    assert (codes[victim], codes[1 - victim]) == (-signal.SIGKILL, 75), outputs
+    assert 'Traceback' not in outputs[1 - victim], outputs
+    kills += saving
+  finish(tmp_path)
+  same(whole[0], tmp_path)
+
+
+def test_signals_at_random_moments_end_both_with_75(whole, tmp_path, capfd):
+  seed = time.time_ns()
+  draw, sent = random.Random(seed), 0
+  while sent < 8:
+    both, told = pair(tmp_path), ((0,), (1,), (0, 1))[sent % 3]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      both[0].wait(draw.uniform(4.0, whole[1]))
+    if both[0].poll() is None:
+      began = time.monotonic()
+      for process in told:
+        both[process].send_signal(signal.SIGTERM)
+      codes, outputs = ended(both)
+      took = time.monotonic() - began
+      lasts = [output.splitlines()[-1][-80:] if output else '' for output in outputs]
+      with capfd.disabled():
+        print(f'seed {seed}: {told} told: {codes} within {took:.1f} s; {lasts}')
+      assert codes == [75, 75] or codes == [0, 0], outputs
+      assert took < 10, outputs
+      sent += 1
+    else:
+      codes, outputs = ended(both)
+      assert codes == [0, 0], outputs
+    if codes == [0, 0]:
+      same(whole[0], tmp_path)
+      shutil.rmtree(tmp_path)
+  finish(tmp_path)
+  same(whole[0], tmp_path)

@@ -135,20 +135,21 @@ def check_resumed(
 def check_tested(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict) -> None:
   """Raises `UserError`, naming them, if keys would make other images of a folder the test part than in training.
 
-  A folder that has moved counts as the same; any other dataset may be evaluated on.
+  A folder that has moved counts as the same; any other dataset may be evaluated on. No image may be normalized in
+  another way than in training.
   """
-  if not (config.dataset.startswith('folder:') and saved.dataset.startswith('folder:')):
-    return
+  is_folder = config.dataset.startswith('folder:') and saved.dataset.startswith('folder:')
+  compared = ('pixel_mean', 'pixel_std', *(('split_seed', 'split_by', 'image_size') if is_folder else ()))
   lines = [
     f'  {name}: {saved[name]!r} in the checkpoint, {config[name]!r} now'
-    for name in ('split_seed', 'split_by', 'image_size')
+    for name in compared
     if config[name] != saved[name]
   ]
   if lines:
     raise UserError(
       'the network was trained with other values of keys that decide what is tested:\n'
       + '\n'.join(lines)
-      + '\nSet these keys back: images that it was trained on would be among the test images.'
+      + '\nSet these keys back: images that it was trained on would be among the test images, or it would see others.'
     )
 
 
@@ -156,14 +157,14 @@ def as_begun(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict
   """The configuration that goes on with a saved run: what newer versions do differently by default stays as it was.
 
   Keys that have their default now, and in the saved configuration what older versions did, are taken from there; from
-  that of converted weights those that say how images are shown to them.
+  that of converted weights those that say how images are shown to them, and the mean and deviation that were measured.
   """
   old = {
     name: keys.BEFORE[name]
     for name, key in keys.KEYS.items()
     if key.before is not None and config.get(name) == key.default and saved[name] == key.before
   }
-  shown = keys.SHOWN if saved.architecture else ()
+  shown = keys.SHOWN if saved.architecture else keys.MEASURED if saved.pixel_statistics == 'own' else ()
   old |= {name: saved[name] for name in shown if config.get(name) == keys.KEYS[name].default != saved[name]}
   if not old:
     return config

@@ -99,6 +99,12 @@ KEYS = {
   'eval_crop': Key(224 / 256, 'part of the shorter side that a centre crop shows', 0.01, 1),
   'pixel_mean': Key((), "of red, green and blue on the scale 0..1, which a network is shown as 0; (): the dataset's"),
   'pixel_std': Key((), "of the same, which a network is shown as 1; (): the dataset's"),
+  'pixel_statistics': Key(
+    'dataset',
+    "where pixel_mean and pixel_std are (): 'dataset': its usual ones, of a folder ImageNet's; 'own': those of the "
+    'training part, measured once at the start',
+    choices=names.PIXEL_STATISTICS,
+  ),
   'stored_side': Key(
     0, 'imagenet2012: shorter side of the images stored by data.prepare --shorter_side; 0: originals', low=0
   ),
@@ -158,3 +164,5 @@ BEFORE = {name: key.default if key.before is None else key.before for name, key 
 """The values of keys that a configuration saved by an older version does not have."""
 SHOWN = ('architecture', 'image_size', 'pixel_mean', 'pixel_std', 'eval_crop', 'eval_interpolation')
 """The keys that come with converted weights: what they are called, and how images are shown to them."""
+MEASURED = ('pixel_statistics', 'pixel_mean', 'pixel_std')
+"""The keys that a run fills in where it measures its images."""

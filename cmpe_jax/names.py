@@ -21,6 +21,7 @@ DECAYS = ('kernels', 'all')
 CHECKPOINTS = ('best', 'newest')
 SPLIT_BY = ('path', 'position')
 HELD_OUT_BY = ('class', 'position')
+PIXEL_STATISTICS = ('dataset', 'own')
 INTERPOLATIONS = ('bilinear', 'bicubic', 'four_pixels')
 SPLITS = ('train', 'validation', 'test')
 

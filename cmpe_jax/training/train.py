@@ -7,6 +7,7 @@ import jax
 import ml_collections
 
 from cmpe_jax import config as configuration
+from cmpe_jax.data import statistics
 from cmpe_jax.data.source import Source
 from cmpe_jax.runtime import lock, processes
 from cmpe_jax.runtime import mesh as meshes
@@ -51,7 +52,8 @@ def train(
     processes.together('workdir', lambda: _hold(workdir, opened))
     checkpoints = Checkpoints(workdir, config.keep_checkpoints, scored=config.validation > 0)
     opened.callback(checkpoints.close)
-    if (begun := _as_begun(config, checkpoints)) is not config:
+    begun = _measured(_as_begun(config, checkpoints), run, source, console)
+    if begun is not config:
       data.close()
       run, source, evaluator = processes.together('configuration and data', lambda: _open(begun, data, stop))
     _agree(run, source, workdir)
@@ -95,6 +97,20 @@ def _as_begun(config: ml_collections.ConfigDict, checkpoints: Checkpoints) -> ml
   """With what an older version, which began the run, did by default; `config` itself where that is no other."""
   newest = max(checkpoints.steps(), default=None)
   return config if newest is None else configuration.as_begun(config, checkpoints.config(newest))
+
+
+def _measured(
+  config: ml_collections.ConfigDict, run: Run, source: Source, console: Console
+) -> ml_collections.ConfigDict:
+  """With the mean and deviation of the training part where it shall be its own, and is not known from a checkpoint."""
+  if config.pixel_statistics != 'own' or config.pixel_mean:
+    return config
+  measured = config.copy_and_resolve_references()
+  batch_size = run.eval_batch(source.num_examples)
+  measured.pixel_mean, measured.pixel_std = statistics.measure(source, batch_size, console.say)
+  for name in ('pixel_mean', 'pixel_std'):
+    console.say(f'{name} of the training images: ' + ', '.join(f'{value:.4f}' for value in measured[name]))
+  return measured
 
 
 def _agree(run: Run, source: Source, workdir: str) -> None:

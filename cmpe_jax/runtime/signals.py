@@ -75,6 +75,11 @@ class Stop:
     self._asked += 1
     return self._is_known() and self._asked >= (self._at or 0)
 
+  @property
+  def is_reason(self) -> bool:
+    """Whether a signal to this process, the only one, explains that something ended, such as a process that reads."""
+    return jax.process_count() == 1 and self._told
+
   def check(self) -> None:
     """Asks, and raises `Told`."""
     if self():

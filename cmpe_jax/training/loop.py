@@ -61,11 +61,11 @@ class Trainer:
     with contextlib.closing(self._source.train(calls)) as drawn:
       for first, count, side in calls:
         began, done = time.perf_counter(), first + count
-        batch = next(drawn)
-        self._clock.waited(time.perf_counter() - began)
-        self._profiler.before(first, count)
         with self._leaving(first, state):
+          batch = next(drawn)
+          self._clock.waited(time.perf_counter() - began)
           call = self._compile((count, side), state, batch)
+        self._profiler.before(first, count)
         self._stop.unsaved = True
         state, sums = call(state, self._source.resident, batch)
         self._read(self._late.put(first, sums))
@@ -146,7 +146,9 @@ class Trainer:
     """Where the run ends if a signal is found inside: saves what is new. `catch_up` makes up for what is left out."""
     try:
       yield
-    except Told:
+    except Interrupted as error:
+      if not isinstance(error, Told) and not self._stop.is_reason:
+        raise
       self._read(self._late.rest())
       self._checkpoints.wait()
       if done > self._start:

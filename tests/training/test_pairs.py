@@ -64,39 +64,52 @@ def same(whole, broken):
     np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
-def is_saving(workdir):
-  """Whether a checkpoint is half written at this moment."""
+def half_written(workdir):
+  """The checkpoints that are being written, or that a killed process left so, by what tells the one from the other."""
+  found = set()
   with contextlib.suppress(FileNotFoundError):
-    return any('tmp' in path.name for path in (workdir / 'checkpoints').iterdir())
-  return False
+    for path in (workdir / 'checkpoints').iterdir():
+      if 'tmp' in path.name:
+        with contextlib.suppress(FileNotFoundError):
+          found.add((path.name, path.stat().st_ino))
+  return found
+
+
+def kill_during_a_save(workdir, victim, number):
+  """Kills one of a pair inside its save of this number, from 1: exit codes, outputs, seconds; None: it ended before."""
+  before = half_written(workdir)
+  both = pair(workdir)
+  while (now := half_written(workdir) - before) or both[0].poll() is None:
+    number -= bool(now)
+    before |= now
+    if now and number == 0:
+      both[victim].send_signal(signal.SIGKILL)
+      is_inside = bool(now & half_written(workdir))
+      began = time.monotonic()
+      return *ended(both), time.monotonic() - began, is_inside
+    time.sleep(0.001)
+  codes, outputs = ended(both)
+  assert codes == [0, 0], outputs
+  return None
 
 
 def test_six_pairs_with_one_killed_during_a_save_end_with_75_and_resume_exactly(whole, tmp_path, capfd):
   seed = time.time_ns()
   draw, kills = random.Random(seed), 0
   while kills < 6:
-    both, victim = pair(tmp_path), kills % 2
-    at = time.monotonic() + draw.uniform(0, 3)
-    while not is_saving(tmp_path) or (time.monotonic() < at and both[0].poll() is None):
-      if both[0].poll() is not None:  # the run has ended before
-        break
-      time.sleep(0.001)
-    both[victim].send_signal(signal.SIGKILL)
-    began = time.monotonic()
-    saving = is_saving(tmp_path)
-    codes, outputs = ended(both)
-    took = time.monotonic() - began
-    with capfd.disabled():
-      print(
-        f'seed {seed}: process {victim} killed, half-written checkpoint there: {saving}; {codes} within {took:.0f} s'
-      )
-    if codes == [0, 0]:
+    victim, number = kills % 2, draw.randrange(1, 4)
+    killed = kill_during_a_save(tmp_path, victim, number)
+    if killed is None:
       same(whole[0], tmp_path)
       shutil.rmtree(tmp_path)
       continue
+    codes, outputs, took, is_inside = killed
+    with capfd.disabled():
+      print(f'seed {seed}: process {victim} killed in save {number} (inside: {is_inside}): {codes} within {took:.0f} s')
     assert (codes[victim], codes[1 - victim]) == (-signal.SIGKILL, 75), outputs
     assert 'Traceback' not in outputs[1 - victim], outputs
-    kills += saving
+    assert took < 45, outputs
+    kills += is_inside
   finish(tmp_path)
   same(whole[0], tmp_path)
 

@@ -139,7 +139,8 @@ def check_tested(config: ml_collections.ConfigDict, saved: ml_collections.Config
   another way than in training.
   """
   is_folder = config.dataset.startswith('folder:') and saved.dataset.startswith('folder:')
-  compared = ('pixel_mean', 'pixel_std', *(('split_seed', 'split_by', 'image_size') if is_folder else ()))
+  of_folder = ('split_seed', 'split_by', 'image_size', 'orientation') if is_folder else ()
+  compared = ('pixel_mean', 'pixel_std', *of_folder)
   lines = [
     f'  {name}: {saved[name]!r} in the checkpoint, {config[name]!r} now'
     for name in compared

@@ -97,6 +97,13 @@ KEYS = {
     before='four_pixels',
   ),
   'eval_crop': Key(224 / 256, 'part of the shorter side that a centre crop shows', 0.01, 1),
+  'orientation': Key(
+    '',
+    "of photos: 'exif': upright, as their EXIF blocks say; 'stored': as their pixels lie; '': 'exif' for folders, "
+    "'stored' for other datasets, as torchvision and timm do",
+    choices=names.ORIENTATIONS,
+    before='stored',
+  ),
   'pixel_mean': Key((), "of red, green and blue on the scale 0..1, which a network is shown as 0; (): the dataset's"),
   'pixel_std': Key((), "of the same, which a network is shown as 1; (): the dataset's"),
   'pixel_statistics': Key(

@@ -117,12 +117,13 @@ def test_keys_that_an_old_configuration_lacks_have_their_defaults():
 
 def test_keys_that_decide_something_new_keep_the_old_meaning_in_old_configurations():
   saved = configuration.plain(configuration.base())
-  del saved['split_by'], saved['held_out_by'], saved['eval_interpolation']
+  del saved['split_by'], saved['held_out_by'], saved['eval_interpolation'], saved['orientation']
   old, new = configuration.from_plain(saved), configuration.base()
   configuration.check(old)
   assert (old.split_by, new.split_by) == ('position', 'path')
   assert (old.held_out_by, new.held_out_by) == ('position', 'class')
   assert (old.eval_interpolation, new.eval_interpolation) == ('four_pixels', 'bilinear')
+  assert (old.orientation, new.orientation) == ('stored', '')
   begun = configuration.as_begun(new, old)
   assert (begun.split_by, new.split_by) == ('position', 'path')
   configuration.check_resumed(begun, old, 1)

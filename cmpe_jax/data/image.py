@@ -2,41 +2,46 @@
 
 Two decoders give the same picture to a few grey levels. nvImageCodec decodes on the CPU only the rows and columns of
 a crop, and OpenCV resizes it. Where they are not installed (there are wheels for Linux only) Pillow does both, at half
-the speed. Either one reads grey, CMYK, progressive and PNG-in-JPEG files as RGB, and ignores the EXIF orientation.
+the speed. Either one reads grey, CMYK, progressive and PNG-in-JPEG files as RGB. Images that their EXIF block turns are
+Pillow's, where they shall be upright.
 Resizing that averages over all pixels ('bilinear', 'bicubic') is Pillow's, and so is the decoding before it.
 """
 
 import contextlib
-import functools
 import io
 import math
-import os
-import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from cmpe_jax.data import decoder
+from cmpe_jax.data.decoder import Box
 from cmpe_jax.errors import UserError
 
-Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 CENTRE = 224 / 256  # part of the shorter side that an evaluation sees: resize to 256, crop 224
 _MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**26)  # Pillow takes more for an attack
 _FILTERS = {'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC}
 _END = b'\xff\xd9'  # of a JPEG file
-_thread = threading.local()
-_loading = threading.Lock()
+_TURNS = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}  # by the EXIF orientation
 
 
-def decode(data: bytes, name: str) -> np.ndarray:
-  """Any format that Pillow reads, as RGB: uint8[h, w, 3].
+def decode(data: bytes, name: str, upright: bool = False) -> np.ndarray:
+  """Any format that Pillow reads, as RGB: uint8[h, w, 3]; `upright`: turned as its EXIF block says.
 
   Raises:
     UserError: `data` is not a whole image; `name` says which it is.
   """
-  return np.asarray(_open(data, name))
+  return np.asarray(_open(data, name, upright))
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -74,7 +79,12 @@ def centre_box(height: int, width: int, share: float = CENTRE) -> Box:
 
 
 def random_crop(
-  data: bytes, name: str, size: int, generator: np.random.Generator, interpolation: str = 'four_pixels'
+  data: bytes,
+  name: str,
+  size: int,
+  generator: np.random.Generator,
+  interpolation: str = 'four_pixels',
+  upright: bool = False,
 ) -> np.ndarray:
   """A random-resized crop, mirrored half the time: uint8[size, size, 3]. Raises `UserError` as `decode`.
 
@@ -84,18 +94,19 @@ def random_crop(
     size: side of the crop.
     generator: of the randomness.
     interpolation: 'four_pixels': each pixel from the nearest four; 'bilinear', 'bicubic': over all pixels.
+    upright: whether it is turned as its EXIF block says.
   """
   is_mirrored = generator.random() < 0.5
   if interpolation == 'four_pixels':
-    return _crop(data, name, size, lambda height, width: random_box(height, width, generator), is_mirrored)
-  picture = _open(data, name)
+    return _crop(data, name, size, lambda height, width: random_box(height, width, generator), is_mirrored, upright)
+  picture = _open(data, name, upright)
   top, left, height, width = random_box(picture.height, picture.width, generator)
   part = picture.crop((left, top, left + width, top + height)).resize((size, size), _FILTERS[interpolation])
   return np.asarray(part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_mirrored else part)
 
 
 def centre_crop(
-  data: bytes, name: str, size: int, interpolation: str = 'bilinear', share: float = CENTRE
+  data: bytes, name: str, size: int, interpolation: str = 'bilinear', share: float = CENTRE, upright: bool = False
 ) -> np.ndarray:
   """The crop for evaluation, `share` of the shorter side: uint8[size, size, 3]. Raises `UserError` as `decode`.
 
@@ -104,8 +115,8 @@ def centre_crop(
   each pixel from the nearest four, as in training.
   """
   if interpolation == 'four_pixels':
-    return _crop(data, name, size, lambda height, width: centre_box(height, width, share), is_mirrored=False)
-  picture = _open(data, name)
+    return _crop(data, name, size, lambda height, width: centre_box(height, width, share), False, upright)
+  picture = _open(data, name, upright)
   shorter, side = math.floor(size / share), min(picture.size)
   width, height = (shorter if length == side else int(shorter * length / side) for length in picture.size)
   left, top = round((width - size) / 2), round((height - size) / 2)
@@ -114,37 +125,34 @@ def centre_crop(
 
 
 def evaluated(
-  data: bytes, name: str, size: int, is_cropped: bool, interpolation: str, share: float = CENTRE
+  data: bytes,
+  name: str,
+  size: int,
+  is_cropped: bool,
+  interpolation: str,
+  share: float = CENTRE,
+  upright: bool = False,
 ) -> np.ndarray:
   """An image file as an evaluation shows it: `centre_crop`, or `resize` where nothing is cropped."""
-  return centre_crop(data, name, size, interpolation, share) if is_cropped else resize(decode(data, name), size)
+  if is_cropped:
+    return centre_crop(data, name, size, interpolation, share, upright)
+  return resize(decode(data, name, upright), size)
 
 
-def _crop(data: bytes, name: str, size: int, choose: Callable[[int, int], Box], is_mirrored: bool) -> np.ndarray:
+def _crop(
+  data: bytes, name: str, size: int, choose: Callable[[int, int], Box], is_mirrored: bool, upright: bool
+) -> np.ndarray:
   """Crops what `choose(height, width)` says and resizes it (bilinear, each output pixel from the nearest four)."""
-  fast = _fast()
+  fast = decoder.fast()
   # A truncated file would be filled up with grey without a word: what does not end like a JPEG goes to Pillow.
-  if fast and _END in data[-64:]:
+  if fast and _END in data[-64:] and not (upright and _is_turned(data)):
     with contextlib.suppress(Exception):  # Pillow may read it, or say what is wrong
-      return _crop_while_decoding(*fast, data, size, choose, is_mirrored)
-  picture = _open(data, name)
+      return decoder.crop(*fast, data, size, choose, is_mirrored, _MAX_PIXELS)
+  picture = _open(data, name, upright)
   top, left, height, width = choose(picture.height, picture.width)
   extent = (left, top, left + width, top + height)
   resized = picture.transform((size, size), Image.Transform.EXTENT, extent, Image.Resampling.BILINEAR)
   return np.asarray(resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_mirrored else resized)
-
-
-def _crop_while_decoding(
-  codec: Any, opencv: Any, data: bytes, size: int, choose: Callable[[int, int], Box], is_mirrored: bool
-) -> np.ndarray:
-  stream = codec.CodeStream(data)
-  if stream.height * stream.width > _MAX_PIXELS:
-    raise ValueError('too large')  # one wrong bit in the header would ask for all the memory there is
-  top, left, height, width = choose(stream.height, stream.width)
-  region = codec.Region(top, left, top + height, left + width)
-  decoded = _decoder(codec).decode(stream.get_sub_code_stream(0, region=region), params=_parameters(codec))
-  resized = opencv.resize(np.asarray(decoded), (size, size), interpolation=opencv.INTER_LINEAR)
-  return opencv.flip(resized, 1) if is_mirrored else resized
 
 
 def facts(data: bytes, name: str) -> tuple[int, int, int]:
@@ -153,14 +161,32 @@ def facts(data: bytes, name: str) -> tuple[int, int, int]:
     return *opened.size, getattr(opened, 'n_frames', 1)
 
 
-def _open(data: bytes, name: str) -> Image.Image:
+def _open(data: bytes, name: str, upright: bool = False) -> Image.Image:
   """A whole image in RGB. Raises `UserError` with its name."""
   with _opened(data, name) as opened:
     if 0 in opened.size:
       raise ValueError('it has no pixels')
     if opened.mode.startswith('I;16'):  # convert() would clip at 255
-      return Image.fromarray((np.asarray(opened) / 257).round().astype(np.uint8)).convert('RGB')
-    return opened.convert('RGB')
+      picture = Image.fromarray((np.asarray(opened) / 257).round().astype(np.uint8)).convert('RGB')
+    else:
+      picture = opened.convert('RGB')
+    turn = _turn_of(opened) if upright else None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _is_turned(data: bytes) -> bool:
+  """Whether an image does not lie upright, as far as its EXIF block can be read."""
+  if b'Exif' in data:
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as opened:
+      return _turn_of(opened) is not None
+  return False
+
+
+def _turn_of(opened: Image.Image) -> Image.Transpose | None:
+  """What turns it upright; None: nothing."""
+  with contextlib.suppress(Exception):  # a broken EXIF block does not concern the pixels
+    return _TURNS.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
+  return None
 
 
 @contextlib.contextmanager
@@ -184,60 +210,3 @@ def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
   except Exception as error:
     why = str(error) or type(error).__name__
     raise UserError(f'{name} is not a readable image ({why}). Repair or remove it.') from error
-
-
-def load_decoder() -> None:
-  """Imports what decodes crops. Call it before threads do: while it runs, nobody's words reach stderr."""
-  _fast()
-
-
-def _fast() -> tuple[Any, Any] | None:
-  """nvImageCodec and OpenCV, or None."""
-  with _loading:  # two threads that silence stderr at once would leave it silent
-    return _load()
-
-
-@functools.cache
-def _load() -> tuple[Any, Any] | None:
-  """Importing nvImageCodec complains on stderr about CUDA libraries for the GPU."""
-  try:
-    with _silenced_stderr():
-      import cv2
-      from nvidia import nvimgcodec
-  except ImportError:
-    return None
-  cv2.setNumThreads(0)  # the pipeline has threads of its own
-  return nvimgcodec, cv2
-
-
-def decoder_name() -> str:
-  """Which of the two decoders is in use."""
-  return 'nvImageCodec (crops while decoding)' if _fast() else 'Pillow'
-
-
-def _decoder(codec: Any) -> Any:
-  """One decoder a thread: they are not to be shared."""
-  if not hasattr(_thread, 'decoder'):
-    backends = [codec.Backend(codec.CPU_ONLY)]
-    _thread.decoder = codec.Decoder(
-      device_id=codec.NVIMGCODEC_DEVICE_CPU_ONLY, max_num_cpu_threads=1, backends=backends
-    )
-  return _thread.decoder
-
-
-@functools.cache
-def _parameters(codec: Any) -> Any:
-  return codec.DecodeParams(apply_exif_orientation=False)
-
-
-@contextlib.contextmanager
-def _silenced_stderr() -> Iterator[None]:
-  """Of C++ code too: the file descriptor itself points to nowhere for a moment."""
-  kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-  try:
-    os.dup2(nowhere, 2)
-    yield
-  finally:
-    os.dup2(kept, 2)
-    os.close(kept)
-    os.close(nowhere)

@@ -36,6 +36,7 @@ class Reader:
     train_interpolation: of random-resized crops, see `image.centre_crop`.
     eval_interpolation: of centre crops.
     eval_crop: part of the shorter side that these show.
+    is_upright: whether images are turned as their EXIF blocks say.
   """
 
   examples: Examples
@@ -47,6 +48,7 @@ class Reader:
   train_interpolation: str = 'four_pixels'
   eval_interpolation: str = 'bilinear'
   eval_crop: float = image.CENTRE
+  is_upright: bool = False
 
   def train(self, call: Call) -> Batch:
     """The own rows of steps first .. first + count - 1: arrays of shape [count, rows, ...]."""
@@ -79,13 +81,14 @@ class Reader:
 
   def _random(self, epoch: int, example: int, side: int, data: bytes, name: str) -> np.ndarray:
     generator = order.augmentation(self.seed, epoch, example)
-    return image.random_crop(data, name, side, generator, self.train_interpolation)
+    return image.random_crop(data, name, side, generator, self.train_interpolation, self.is_upright)
 
   def _evaluated(self, data: bytes, name: str) -> np.ndarray:
-    return image.evaluated(data, name, self.image_size, self.is_cropped, self.eval_interpolation, self.eval_crop)
+    how = (self.is_cropped, self.eval_interpolation, self.eval_crop, self.is_upright)
+    return image.evaluated(data, name, self.image_size, *how)
 
   def _square(self, side: int, data: bytes, name: str) -> np.ndarray:
-    return image.resize(image.decode(data, name), side)
+    return image.resize(image.decode(data, name, self.is_upright), side)
 
 
 def ahead(elements: Sequence[Any], read: Callable[[Any], Batch], threads: int, processes: int) -> Any:

@@ -43,6 +43,7 @@ def open_split(config: ml_collections.ConfigDict, dataset: Dataset, split: str, 
     processes=config.input_processes,
     interpolations=(config.train_interpolation, config.eval_interpolation),
     eval_crop=config.eval_crop,
+    is_upright=dataset.is_upright,
   )
 
 

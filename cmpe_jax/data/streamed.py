@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from cmpe_jax.data import image, order, reader
+from cmpe_jax.data import decoder, image, order, reader
 from cmpe_jax.data.source import Batch, Call, Examples, Materialize
 from cmpe_jax.errors import Interrupted
 from cmpe_jax.runtime import mesh as meshes
@@ -45,6 +45,7 @@ class Streamed:
     processes: int = 0,
     interpolations: tuple[str, str] = ('four_pixels', 'bilinear'),
     eval_crop: float = image.CENTRE,
+    is_upright: bool = False,
   ):
     self.num_examples = len(examples)
     self.resident: dict[str, jax.Array] = {}
@@ -53,7 +54,7 @@ class Streamed:
     self._seed, self._batch_size, self._mesh = seed, batch_size, mesh
     self._threads = threads or (1 if processes else min(os.cpu_count() or 1, MAX_THREADS))
     self._processes = processes
-    self._crops = (*interpolations, eval_crop)
+    self._crops = (*interpolations, eval_crop, is_upright)
     self._running: list[Any] = []
 
   def train(self, calls: Iterable[Call]) -> Generator[Batch]:
@@ -81,7 +82,7 @@ class Streamed:
     if self._processes and not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()  # Grain's workers ask for absl's flags, which notebooks never parse
     if self._is_cropped and not self._processes:
-      image.load_decoder()
+      decoder.load()
     batches = reader.ahead(elements, read, self._threads, self._processes)
     self._running.append(batches)
     sharding = meshes.batch_sharding(self._mesh, leading)

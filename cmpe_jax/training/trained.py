@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from cmpe_jax.data import augment, datasets, image
-from cmpe_jax.data.datasets.dataset import Content, Dataset
+from cmpe_jax.data.datasets.dataset import Content, Dataset, is_upright
 from cmpe_jax.data.source import Arrays, Examples
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import builder
@@ -45,7 +45,7 @@ class Trained:
       UserError: not a readable image.
     """
     dataset, config = self.dataset, self.config
-    how = (dataset.image_size, dataset.is_cropped, config.eval_interpolation, config.eval_crop)
+    how = (dataset.image_size, dataset.is_cropped, config.eval_interpolation, config.eval_crop, dataset.is_upright)
     return image.evaluated(data, name, *how)
 
   def normalize(self, images: jax.Array) -> jax.Array:
@@ -144,6 +144,7 @@ def from_pretrained(name: str, data_dir: str = '') -> Trained:
     counts={},
     is_resident=False,
     content=Elsewhere(config, found.class_names),
+    is_upright=is_upright(config),
   )
   return Trained(network(config), jax.tree.map(jnp.asarray, found.variables), config, dataset, found.class_names)
 

@@ -45,6 +45,7 @@ class Dataset:
     counts: examples of the stored splits 'train' and 'test', known without reading them.
     is_resident: whether the decoded dataset lies on the device as a whole.
     content: how the splits are opened.
+    is_upright: whether images are turned as their EXIF blocks say.
   """
 
   name: str
@@ -56,6 +57,7 @@ class Dataset:
   counts: dict[str, int]
   is_resident: bool
   content: Content
+  is_upright: bool = False
 
   @property
   def num_classes(self) -> int:
@@ -89,6 +91,11 @@ class Dataset:
     resolved.image_size = self.image_size
     resolved.model.num_classes = self.num_classes
     return resolved
+
+
+def is_upright(config: ml_collections.ConfigDict) -> bool:
+  """Whether images are turned as their EXIF blocks say: by default those of folders, which are people's own."""
+  return config.orientation == 'exif' or (not config.orientation and config.dataset.startswith('folder:'))
 
 
 def fits(megabytes: int, count: int, image_size: int, augmentation: str) -> bool:

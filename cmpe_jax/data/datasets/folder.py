@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from cmpe_jax.data import image, listing
-from cmpe_jax.data.datasets.dataset import Dataset, fits
+from cmpe_jax.data.datasets.dataset import Dataset, fits, is_upright
 from cmpe_jax.data.source import Arrays
 from cmpe_jax.errors import UserError
 
@@ -86,16 +86,18 @@ class ClassFolder:
       augmentation=augmentation,
       counts=counts,
       is_resident=fits(config.resident_megabytes, sum(counts.values()), image_size, augmentation),
-      content=Content(listing, image_size),
+      content=Content(listing, image_size, is_upright(config)),
+      is_upright=is_upright(config),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-  """The images of a scanned folder."""
+  """The images of a scanned folder; upright ones are turned as their EXIF blocks say."""
 
   listing: Listing
   image_size: int
+  is_upright: bool = False
 
   def examples(self, stored: str) -> Files:
     """The files."""
@@ -115,7 +117,7 @@ class Content:
 
     def one(position: int) -> np.ndarray:
       data, _, name = files.read(position)
-      return image.resize(image.decode(data, name), self.image_size)
+      return image.resize(image.decode(data, name, self.is_upright), self.image_size)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
       return np.stack(list(pool.map(one, range(len(files))))), files.labels

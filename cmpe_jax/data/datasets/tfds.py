@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from cmpe_jax.data import damage, records
-from cmpe_jax.data.datasets.dataset import Dataset, fits
+from cmpe_jax.data.datasets.dataset import Dataset, fits, is_upright
 from cmpe_jax.data.preparation import archives
 from cmpe_jax.data.preparation.install import Request
 from cmpe_jax.data.source import Arrays
@@ -72,6 +72,7 @@ class TfdsDataset:
       counts={split: sum(self.counts[part] for part in parts) for split, parts in splits.items()},
       is_resident=resident,
       content=Content(self, root, config.stored_side, splits),
+      is_upright=is_upright(config),
     )
 
   def class_names(self, root: pathlib.Path) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from cmpe_jax.data import image, reader, records
+from cmpe_jax.data import decoder, reader, records
 from cmpe_jax.data.preparation import rewrite
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import files
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
   if not paths:
     raise UserError(f'--images={options.images} holds no .jpg or .jpeg files.')
   print(f'{len(paths)} photos, {sum(path.stat().st_size for path in paths) / len(paths) / 1e3:.0f} kB each', flush=True)
-  print(f'{os.cpu_count()} cores; our decoder: {image.decoder_name()}', flush=True)
+  print(f'{os.cpu_count()} cores; our decoder: {decoder.name()}', flush=True)
   found = {}
   with tempfile.TemporaryDirectory() as folder:
     for side in (0, options.shorter_side) if options.shorter_side else (0,):
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
       report(rates)
       found[title] = {name: dict(zip(COLUMNS, pairs.round(1).T.tolist(), strict=True)) for name, pairs in rates.items()}
   if options.json:
-    about = {'photos': len(paths), 'decoder': image.decoder_name(), **origin.machine()}
+    about = {'photos': len(paths), 'decoder': decoder.name(), **origin.machine()}
     files.write(options.json, json.dumps({'about': about, 'sources': found}, indent=1) + '\n', 'json')
 
 

@@ -1,5 +1,6 @@
 """Folders of images: both layouts, and what can be wrong with them."""
 
+import contextlib
 import pathlib
 
 import numpy as np
@@ -172,3 +173,30 @@ def test_missing_class_in_the_test_folder_is_allowed(tmp_path):
   fill(tmp_path / 'train', 3)
   fill(tmp_path / 'test', 1, ['red'])
   assert folder.scan(tmp_path, 0).splits['test'].labels.tolist() == [2]
+
+
+@pytest.mark.parametrize('size', [32, 96])
+def test_photos_lie_upright_in_training_evaluation_and_preparation_unless_they_are_as_stored(tmp_path, size):
+  """The red half is above where the EXIF block is heeded, on the left where it is not."""
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  pixels = np.zeros((120, 120, 3), np.uint8)
+  pixels[:, :60, 0] = 250
+  for name in 'ab':
+    (tmp_path / name).mkdir()
+    for number in range(6):
+      Image.fromarray(pixels).save(tmp_path / name / f'{number}.jpg', exif=exif, quality=95)
+  for orientation, is_upright in (('', True), ('exif', True), ('stored', False)):
+    config = config_for(tmp_path, image_size=size, orientation=orientation, batch_size=8)
+    info = datasets.describe(config)
+    assert info.is_upright == is_upright
+    for split in ('train', 'test'):
+      with contextlib.closing(splits.open_split(config, info, split, mesh.make())) as source:
+        if size == 32:
+          shown = np.asarray(source.resident['image'])
+        else:
+          batch = next(source.evaluate(8))
+          shown = np.asarray(batch['image'])[np.asarray(batch['mask'])]
+      red = shown[..., 0].astype(int)
+      above, left = red[:, : size // 2].mean() - red[:, size // 2 :].mean(), red[..., : size // 2].mean() - red.mean()
+      assert (above > 200, left > 100) == (is_upright, not is_upright)

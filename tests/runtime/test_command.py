@@ -1,5 +1,7 @@
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -116,3 +118,33 @@ def test_a_configuration_has_a_name_and_a_path(name, tmp_path, monkeypatch):
     assert configuration.find(name).resolve() == tmp_path / name
   with pytest.raises(UserError, match="there is no configuration 'configs/nothing.py': .* one of base, .*digits"):
     configuration.find('configs/nothing.py')
+
+
+IN_NATIVE_CODE = 'import hashlib; body = lambda: hashlib.pbkdf2_hmac("sha256", b"", b"", 2 * 10**9)'
+ASLEEP = 'import time; body = lambda: time.sleep(100)'
+SWALLOWS = """
+import time
+def body():
+  try:
+    time.sleep(100)
+  except BaseException as error:
+    raise ImportError('of a library that was interrupted') from error
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(('program', 'seconds'), [(IN_NATIVE_CODE, 9), (ASLEEP, 4), (SWALLOWS, 4)])
+def test_a_signal_ends_a_command_with_75_wherever_it_is(program, seconds, number):
+  """In Python by an exception, which lets it clean up; in native code, which no exception reaches, a little later."""
+  program += '\nprint("here", flush=True)\n'
+  program += 'import sys; from cmpe_jax.runtime import command; sys.exit(command.run(body, ["test"]))'
+  process = subprocess.Popen(
+    [sys.executable, '-c', program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  )
+  assert process.stdout.readline() == 'here\n'
+  time.sleep(1.5)
+  process.send_signal(number)
+  began = time.monotonic()
+  said = process.communicate(timeout=60)[1]
+  assert (process.returncode, said) == (75, 'interrupted. The same command goes on from the last checkpoint.\n')
+  assert time.monotonic() - began < seconds

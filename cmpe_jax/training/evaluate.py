@@ -10,6 +10,7 @@ import ml_collections
 from cmpe_jax import config as configuration
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
+from cmpe_jax.training.account import COMPILATION, EVALUATION, Account
 from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.console import Console
 from cmpe_jax.training.metrics import Late, Means
@@ -19,9 +20,10 @@ from cmpe_jax.training.run import Run, assemble
 class Evaluator:
   """Evaluates variables on one split of a run's dataset; compiles once. Close it."""
 
-  def __init__(self, run: Run, split: str):
-    """Opens the split. Raises `UserError` if the data are missing."""
+  def __init__(self, run: Run, split: str, account: Account | None = None):
+    """Opens the split. `account`: of the run's time. Raises `UserError` if the data are missing."""
     self.split = split
+    self._account, self._is_compiled = account or Account(), False
     self._source = run.open(split)
     self._batch_size = run.eval_batch(self._source.num_examples)
     self._call = run.eval_call(self._source.materialize)
@@ -35,15 +37,21 @@ class Evaluator:
       RuntimeError: not every example was counted once, which is a fault of the input pipeline.
     """
     total, late = Means(), Late()
-    with contextlib.closing(self._source.evaluate(self._batch_size)) as batches:
+    with self._account.phase(EVALUATION), contextlib.closing(self._source.evaluate(self._batch_size)) as batches:
       for drawn in batches:
-        for _, sums in late.put(None, self._call(variables, self._source.resident, drawn)):
+        for _, sums in late.put(None, self._computed(variables, drawn)):
           total.add(sums)
-    for _, sums in late.rest():
-      total.add(sums)
+      for _, sums in late.rest():
+        total.add(sums)
     if total.count != self._source.num_examples:
       raise RuntimeError(f'{total.count} examples were evaluated, but {self.split} has {self._source.num_examples}.')
     return total.means() | {'count': total.count}
+
+  def _computed(self, variables: dict[str, Any], drawn: Any) -> Any:
+    """The sums of a batch, still on the device. The first call compiles, before it returns."""
+    with contextlib.nullcontext() if self._is_compiled else self._account.phase(COMPILATION):
+      self._is_compiled = True
+      return self._call(variables, self._source.resident, drawn)
 
   def close(self) -> None:
     """Closes the split."""

@@ -14,6 +14,8 @@ from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
 from cmpe_jax.runtime.profiler import Profiler
 from cmpe_jax.runtime.signals import Stop
+from cmpe_jax.training import account as accounts
+from cmpe_jax.training.account import Account
 from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.clock import Clock
 from cmpe_jax.training.console import Console
@@ -39,10 +41,11 @@ class Trainer:
     profiler: Profiler,
     stop: Stop,
     start: int,
+    account: Account,
   ):
     self._run, self._schedule, self._source, self._evaluator = run, run.schedule, source, evaluator
     self._checkpoints, self._writer, self._console = checkpoints, writer, console
-    self._profiler, self._stop = profiler, stop
+    self._profiler, self._stop, self._account = profiler, stop, account
     self._start = self._logged = start
     self._call, self._compiled = run.train_call(source.materialize), set[tuple[int, int]]()
     self._clock, self._late, self._means = Clock(), Late(), Means()
@@ -55,10 +58,11 @@ class Trainer:
       Interrupted: stopped by a signal, and saved.
     """
     calls = list(self._schedule.calls(self._start))
-    with contextlib.closing(self._source.train(calls)) as drawn:
+    with contextlib.closing(self._source.train(calls)) as drawn, self._account.phase(accounts.TRAINING):
       for first, count, side in calls:
         began = time.perf_counter()
-        batch = next(drawn)
+        with self._account.phase(accounts.DATA):
+          batch = next(drawn)
         self._clock.waited(time.perf_counter() - began)
         self._profiler.before(first, count)
         state, sums = self._dispatch(state, batch, (count, side))
@@ -74,7 +78,8 @@ class Trainer:
     began, new = time.perf_counter(), shape not in self._compiled
     if new:
       self._console.say('compiling ...')
-    result = self._call(state, self._source.resident, batch)
+    with self._account.phase(accounts.COMPILATION) if new else contextlib.nullcontext():
+      result = self._call(state, self._source.resident, batch)
     if new:
       self._compiled.add(shape)
       self._clock.paused(time.perf_counter() - began, compiling=True)
@@ -85,6 +90,7 @@ class Trainer:
     for first, host in results:
       rates = host.pop('learning_rate')
       finite = host.pop('finite')
+      self._account.finished(first + len(finite), len(finite), self._schedule.side(first))
       for i in range(len(finite)):
         done = first + i + 1
         if not finite[i]:
@@ -129,14 +135,19 @@ class Trainer:
     score = self._evaluate(done, state) if EVALUATE in due else None
     if saves and select:
       self._save(state, score)
+    if saves:
+      self._account.saved(done)  # the evaluation of this step, whose lines are kept, included
     self._clock.paused(time.perf_counter() - began)
     if stopped and done < total:
-      self._checkpoints.wait()
+      with self._account.phase(accounts.CHECKPOINTS):
+        self._checkpoints.wait()
       raise Interrupted(f'stopped and saved at step {done} of {total}: the same command goes on from there.')
 
   def _save(self, state: TrainState, score: float | None) -> None:
-    self._writer.send()
-    self._checkpoints.save(state, self._run.config, score)
+    with self._account.phase(accounts.CHECKPOINTS):
+      self._writer.send()
+      self._checkpoints.save(state, self._run.config, score)
+    self._account.saved(int(state.step))
 
   def catch_up(self, state: TrainState) -> None:
     """Evaluates at the start what a run that ended between its checkpoint and its evaluation left out."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cmpe_jax import names
+from cmpe_jax.data.datasets import known_folders
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools.board import page
 from cmpe_jax.tools.board.gathered import Gathered
@@ -35,7 +36,7 @@ def section(found: Sequence[Gathered]) -> str:
   if each is None or not any(runs.values()):
     given = [f'--config=configs/{RECIPE}.py', f'--gates={",".join(names.GATES)}', '--seeds=3']
     return table + NOTHING.format(arguments=' '.join([*given, f'--results=docs/results/{RECIPE}.json']))
-  about = page.FOLDERS.get(each.identity['dataset'], '')
+  about = known_folders.about(each.identity['dataset'])
   return table + SAID.format(
     about=about + ' ' * bool(about),
     epochs=each.identity['epochs'],

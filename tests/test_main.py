@@ -14,6 +14,9 @@ import pytest
 from harness import newest_arrays
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cmpe_jax.tools.summary import times
+from cmpe_jax.training import starts
+
 CONFIG = """
 from cmpe_jax import config as configuration
 
@@ -26,6 +29,7 @@ def get_config():
 """
 
 OFTEN = ('--config.epochs=20.0', '--config.checkpoint_every_steps=3', '--config.eval_every_steps=30')
+ENDS = {-signal.SIGKILL: '', 75: 'interrupted', 0: 'done'}
 TIMED = ('train/images_per_second', 'train/data_wait')
 
 
@@ -130,12 +134,16 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(tmp_p
   seed = time.time_ns()
   print(f'the moments follow from seed {seed}')  # pytest shows it when the test fails
   delays = random.Random(seed)
-  codes = []
+  codes, seconds = [], []
   for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
+    began = time.perf_counter()
     codes.append(interrupt(tmp_path, broken, number, delays.uniform(0, 0.5))[0])
+    seconds.append(time.perf_counter() - began)
   assert set(codes) <= {-signal.SIGKILL, 75, 0}
   assert codes[0] == -signal.SIGKILL
+  began = time.perf_counter()
   done = run(tmp_path, f'--workdir={broken}')
+  seconds.append(time.perf_counter() - began)
   assert done.returncode == 0, done.stderr
   (step, want), (its_step, got) = newest_arrays(whole), newest_arrays(broken)
   assert step == its_step == 135  # 6 * 1433 / 64 = 134.3
@@ -144,6 +152,13 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(tmp_p
   for name, value in want.items():
     np.testing.assert_array_equal(got[name], value, err_msg=name)
   assert untimed(whole) == untimed(broken)
+
+  account = times.of_records(starts.read(str(broken)))  # of each start, the time and the steps that a kill has cost
+  assert [start.ended for start in account.starts] == [ENDS[code] for code in [*codes, 0]]
+  assert sum(start.kept - (start.first or 0) for start in account.starts) == 135
+  assert [start.lost > 0 for start in account.starts if start.ended] == [False] * codes.count(75) + [False]
+  assert all(spent - 3 < start.total < spent for start, spent in zip(account.starts, seconds, strict=True)), seconds
+  assert account.seconds('other') < 0.05 * account.total
 
 
 def curves(workdir):

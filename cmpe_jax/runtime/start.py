@@ -1,6 +1,8 @@
 """The start of a command, in the order that its libraries need; nothing else sets up memory, caches or types."""
 
 import os
+import pathlib
+import time
 
 from cmpe_jax.errors import UserError, check_choice
 from cmpe_jax.runtime import cache, memory
@@ -18,9 +20,28 @@ WHAT_TO_DO = {
 }
 
 
+_begun: list[float] = []  # when this process began, by time.time(); empty: it is no command of ours, or was asked
+
+
 def before_imports() -> None:
   """What must be done before NumPy and JAX are imported. `command.run` calls it."""
   memory.keep()
+  _begun[:] = [_process_began()]
+
+
+def seconds_before() -> float:
+  """Seconds that a command has taken until it asks; 0 if it asks again, and in other programs."""
+  return max(time.time() - _begun.pop(), 0.0) if _begun else 0.0
+
+
+def _process_began() -> float:
+  """By time.time(); now, where the system does not say."""
+  try:
+    after_boot = int(pathlib.Path('/proc/self/stat').read_text().rpartition(')')[2].split()[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - after_boot / os.sysconf('SC_CLK_TCK')
+  except (OSError, AttributeError, IndexError, ValueError):  # no Linux
+    age = 0.0
+  return time.time() - max(age, 0.0)
 
 
 def jax(dtype: str = 'float32', cached: bool = True, workdir: str = '') -> None:

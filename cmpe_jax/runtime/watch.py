@@ -40,6 +40,7 @@ class Watch:
     self.told = False
     self.store: Callable[[], Any] = lambda: None  # the key-value store of several processes, once they have met
     self.left: list[threading.Thread] = []  # that may be inside native code still
+    self.last: list[Callable[[], None]] = []  # what is still done before the process ends at once
     self._answer, self._lock = Answer.INTERRUPT, threading.Lock()
 
   @contextlib.contextmanager
@@ -78,7 +79,7 @@ class Watch:
         if number in heard:
           self._hear(number)
       if _is_told(self.store()):
-        _end(PEER)
+        self._end(PEER)
 
   def _hear(self, number: int) -> None:
     ctypes.CDLL(None).signal(int(number), 0)  # SIG_DFL: a second one ends at once
@@ -87,11 +88,17 @@ class Watch:
       how = self._answer
       if how is Answer.END:
         _tell(self.store())
-        _end(TOLD)
+        self._end(TOLD)
     if how is Answer.INTERRUPT:
       _tell(self.store())
       time.sleep(GRACE)
-      _end(TOLD)
+      self._end(TOLD)
+
+  def _end(self, said: bytes) -> None:
+    for action in self.last:
+      _briefly(action)
+    os.write(2, said)
+    os._exit(RESUMABLE)
 
 
 _watch: Watch | None = None
@@ -129,6 +136,18 @@ def meet(store: Callable[[], Any]) -> None:
     _watch.store = store
 
 
+@contextlib.contextmanager
+def before_end(action: Callable[[], None]) -> Iterator[None]:
+  """While this is open, a process that ends at once does `action` first, if it takes no more than two seconds."""
+  if _watch:
+    _watch.last.append(action)
+  try:
+    yield
+  finally:
+    if _watch:
+      _watch.last.remove(action)
+
+
 def leave(thread: threading.Thread) -> None:
   """Whatever this thread computes is not waited for any more."""
   if _watch:
@@ -157,16 +176,17 @@ def _tell(store: Any) -> None:
   if store is None:
     return
 
-  def write() -> None:
-    with contextlib.suppress(Exception):
-      store.key_value_set(ENDED, 'yes', allow_overwrite=True)
-
-  writing = threading.Thread(target=write, daemon=True)
-  writing.start()
-  writing.join(2.0)
+  _briefly(lambda: store.key_value_set(ENDED, 'yes', allow_overwrite=True))
   time.sleep(2 * POLL)
 
 
-def _end(said: bytes) -> None:
-  os.write(2, said)
-  os._exit(RESUMABLE)
+def _briefly(action: Callable[[], None]) -> None:
+  """Does it, unless it fails or takes too long."""
+
+  def attempt() -> None:
+    with contextlib.suppress(Exception):
+      action()
+
+  attempting = threading.Thread(target=attempt, daemon=True)
+  attempting.start()
+  attempting.join(2.0)

@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 
 import cmpe_jax
+from cmpe_jax.data.datasets import known_folders
 from cmpe_jax.training.rerun import command, dataset_name, without_place
 from cmpe_jax.training.trained import Trained
 
@@ -158,7 +159,8 @@ def _data(run: Trained) -> str:
     f'({cropped if dataset.is_cropped else "bilinear, the central square"}), and its values / 255 are normalized by '
     f'mean {_three(dataset.mean)} and deviation {_three(dataset.std)}.'
   )
-  return f'{_paragraph(origin)}\n{_paragraph(shown)}'
+  _, known = known_folders.known(dataset)
+  return '\n'.join(_paragraph(each) for each in (origin, known, shown) if each)
 
 
 def _training(run: Trained, step: int) -> str:

@@ -15,6 +15,7 @@ from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
 from cmpe_jax.runtime.signals import Stop
 from cmpe_jax.training import rerun
+from cmpe_jax.training.account import COMPILATION, EVALUATION, Account
 from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.console import Console
 from cmpe_jax.training.metrics import Late, Means
@@ -24,10 +25,14 @@ from cmpe_jax.training.run import Run, assemble
 class Evaluator:
   """Evaluates variables on one split of a run's dataset; compiles once. Close it."""
 
-  def __init__(self, run: Run, split: str, stop: Stop | None = None):
-    """Opens the split; `stop` is asked after each batch. Raises `UserError` if the data are missing."""
+  def __init__(self, run: Run, split: str, stop: Stop | None = None, account: Account | None = None):
+    """Opens the split; `stop` is asked after each batch, `account` is of the run's time.
+
+    Raises:
+      UserError: the data are missing.
+    """
     self.split = split
-    self._stop = stop or Stop()
+    self._stop, self._account = stop or Stop(), account or Account()
     self._compiled: Callable[..., Any] | None = None
     self._source = run.open(split)
     self._batch_size = run.eval_batch(self._source.num_examples)
@@ -43,16 +48,17 @@ class Evaluator:
       Told: a signal came; there are no figures.
     """
     total, late = Means(), Late()
-    with contextlib.closing(self._source.evaluate(self._batch_size)) as batches:
+    with self._account.phase(EVALUATION), contextlib.closing(self._source.evaluate(self._batch_size)) as batches:
       for drawn in batches:
         given = (variables, self._source.resident, drawn)
         if self._compiled is None:
-          self._compiled = self._stop.unless_told(functools.partial(self._compile, *given))
+          with self._account.phase(COMPILATION):
+            self._compiled = self._stop.unless_told(functools.partial(self._compile, *given))
         for _, sums in late.put(None, self._compiled(*given)):
           total.add(sums)
         self._stop.check()
-    for _, sums in late.rest():
-      total.add(sums)
+      for _, sums in late.rest():
+        total.add(sums)
     if total.count != self._source.num_examples:
       raise RuntimeError(f'{total.count} examples were evaluated, but {self.split} has {self._source.num_examples}.')
     return total.means() | {'count': total.count}

@@ -14,6 +14,8 @@ from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
 from cmpe_jax.runtime.profiler import Profiler
 from cmpe_jax.runtime.signals import Stop, Told
+from cmpe_jax.training import account as accounts
+from cmpe_jax.training.account import Account
 from cmpe_jax.training.checkpoint import Checkpoints, Notes
 from cmpe_jax.training.clock import Clock
 from cmpe_jax.training.console import Console
@@ -40,11 +42,12 @@ class Trainer:
     stop: Stop,
     start: int,
     notes: Notes,
+    account: Account,
   ):
     """`start`: the step of the state that `train` is given; `notes`: those of its checkpoint."""
     self._run, self._schedule, self._source, self._evaluator = run, run.schedule, source, evaluator
     self._checkpoints, self._writer, self._console = checkpoints, writer, console
-    self._profiler, self._stop = profiler, stop
+    self._profiler, self._stop, self._account = profiler, stop, account
     self._start = self._logged = start
     self._call = run.train_call(source.materialize)
     self._compiled: dict[tuple[int, int], Callable[..., Any]] = {}
@@ -58,11 +61,12 @@ class Trainer:
       Interrupted: stopped by a signal, and saved.
     """
     calls = list(self._schedule.calls(self._start))
-    with contextlib.closing(self._source.train(calls)) as drawn:
+    with contextlib.closing(self._source.train(calls)) as drawn, self._account.phase(accounts.TRAINING):
       for first, count, side in calls:
         began, done = time.perf_counter(), first + count
         with self._leaving(first, state):
-          batch = next(drawn)
+          with self._account.phase(accounts.DATA):
+            batch = next(drawn)
           self._clock.waited(time.perf_counter() - began)
           call = self._compile((count, side), state, batch)
         self._profiler.before(first, count)
@@ -82,7 +86,8 @@ class Trainer:
     if shape not in self._compiled:
       self._console.say('compiling ...')
       began, given = time.perf_counter(), (state, self._source.resident, batch)
-      self._compiled[shape] = self._stop.unless_told(lambda: self._call.lower(*given).compile())
+      with self._account.phase(accounts.COMPILATION):
+        self._compiled[shape] = self._stop.unless_told(lambda: self._call.lower(*given).compile())
       self._clock.paused(time.perf_counter() - began, compiling=True)
     return self._compiled[shape]
 
@@ -91,6 +96,7 @@ class Trainer:
     for first, host in results:
       rates = host.pop('learning_rate')
       finite = host.pop('finite')
+      self._account.finished(first + len(finite), len(finite), self._schedule.side(first))
       for i in range(len(finite)):
         done = first + i + 1
         if not finite[i]:
@@ -134,12 +140,16 @@ class Trainer:
     score = self._evaluate(done, state) if EVALUATE in due else None
     if CHECKPOINT in due and select:
       self._save(state, score)
+    if CHECKPOINT in due:
+      self._account.saved(done)  # the evaluation of this step, whose lines are kept, included
     self._clock.paused(time.perf_counter() - began)
 
   def _save(self, state: TrainState, score: float | None) -> None:
-    self._writer.send()
-    notes = {'sums': self._means.sums, 'files': self._run.marks}
-    self._checkpoints.save(state, self._run.config, score, notes)
+    with self._account.phase(accounts.CHECKPOINTS):
+      self._writer.send()
+      notes = {'sums': self._means.sums, 'files': self._run.marks}
+      self._checkpoints.save(state, self._run.config, score, notes)
+    self._account.saved(int(state.step))
 
   @contextlib.contextmanager
   def _leaving(self, done: int, state: TrainState) -> Iterator[None]:
@@ -150,10 +160,11 @@ class Trainer:
       if not isinstance(error, Told) and not self._stop.is_reason:
         raise
       self._read(self._late.rest())
-      self._checkpoints.wait()
-      if done > self._start:
-        self._save(state, None)
+      with self._account.phase(accounts.CHECKPOINTS):
         self._checkpoints.wait()
+        if done > self._start:
+          self._save(state, None)
+          self._checkpoints.wait()
       processes.barrier('stopped')
       total = self._schedule.total
       raise Interrupted(f'stopped and saved at step {done} of {total}: the same command goes on from there.') from None

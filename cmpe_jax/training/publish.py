@@ -1,6 +1,7 @@
 """Writes weights that travel: `save_pretrained('runs/digits', 'digits')`. `pretrained` reads them."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -13,6 +14,7 @@ import safetensors.numpy
 import cmpe_jax
 from cmpe_jax import config as configuration
 from cmpe_jax.data import datasets
+from cmpe_jax.data.datasets import known_folders
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import paths
 from cmpe_jax.runtime import files, places
@@ -38,7 +40,7 @@ def save_pretrained(
   Raises:
     UserError: no complete checkpoint; the folder cannot be written, or its README.md is not such a card.
   """
-  run = trained.open_run(workdir, checkpoint)
+  run = by_its_name(trained.open_run(workdir, checkpoint))
   folder = pathlib.Path(directory).expanduser()
   with contextlib.closing(Checkpoints(workdir)) as found:
     step = found.choose(checkpoint)
@@ -49,6 +51,16 @@ def save_pretrained(
     raise UserError(f'{folder / CARD} is no card of {LIBRARY} and would be overwritten: give an empty folder.')
   write(run, folder)
   files.write(folder / CARD, written, 'directory')
+
+
+def by_its_name(run: trained.Trained) -> trained.Trained:
+  """A run on a class folder that anybody can have, which is called here as it is everywhere."""
+  name, _ = known_folders.known(run.dataset)
+  if not name:
+    return run
+  config = run.config.copy_and_resolve_references()
+  config.dataset = datasets.FOLDER_PREFIX + name
+  return dataclasses.replace(run, config=config)
 
 
 def write(run: trained.Trained, folder: pathlib.Path) -> None:

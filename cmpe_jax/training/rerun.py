@@ -15,7 +15,7 @@ _LEFT_OUT = ('data_dir', 'model.num_classes')  # of the machine; the dataset's
 def dataset_name(dataset: str) -> str:
   """`config.dataset` without the place of a folder: 'folder:/data/flowers' -> 'folder:flowers'."""
   prefix = datasets.FOLDER_PREFIX
-  return prefix + pathlib.PurePath(dataset).name if dataset.startswith(prefix) else dataset
+  return prefix + pathlib.PurePath(dataset.removeprefix(prefix)).name if dataset.startswith(prefix) else dataset
 
 
 def without_place(path: str) -> str:

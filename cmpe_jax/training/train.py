@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from typing import Any
 
 import jax
 import ml_collections
@@ -13,7 +14,10 @@ from cmpe_jax.runtime import lock, processes
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime.profiler import Profiler
 from cmpe_jax.runtime.signals import Stop
+from cmpe_jax.runtime.start import seconds_before
 from cmpe_jax.training import run as runs
+from cmpe_jax.training import starts
+from cmpe_jax.training.account import CHECKPOINTS, EVALUATION, Account
 from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.console import Console
 from cmpe_jax.training.evaluate import Evaluator
@@ -21,6 +25,8 @@ from cmpe_jax.training.loop import Trainer
 from cmpe_jax.training.resume import first_state
 from cmpe_jax.training.run import Run
 from cmpe_jax.training.writer import Writer
+
+ACCOUNTED = ('eval_every_steps', 'checkpoint_every_steps', 'input_processes', 'stored_side', 'dataset')
 
 
 def train(
@@ -45,17 +51,18 @@ def train(
     UserError: a wrong input, or a loss that is not finite.
     Interrupted: SIGTERM or SIGINT; the state is saved, the same call goes on.
   """
-  began, console = time.perf_counter(), console or Console()
+  began, console, account = time.perf_counter(), console or Console(), Account(seconds_before())
   with Stop() as stop, contextlib.ExitStack() as opened:
     data = opened.enter_context(contextlib.ExitStack())
-    run, source, evaluator = processes.together('configuration and data', lambda: _open(config, data, stop))
+    run, source, evaluator = processes.together('configuration and data', lambda: _open(config, data, stop, account))
     processes.together('workdir', lambda: _hold(workdir, opened))
+    opened.enter_context(starts.keep(account, workdir, is_first=jax.process_index() == 0))
     checkpoints = Checkpoints(workdir, config.keep_checkpoints, scored=config.validation > 0)
     opened.callback(checkpoints.close)
     begun = _measured(_as_begun(config, checkpoints), run, source, console)
     if begun is not config:
       data.close()
-      run, source, evaluator = processes.together('configuration and data', lambda: _open(begun, data, stop))
+      run, source, evaluator = processes.together('configuration and data', lambda: _open(begun, data, stop, account))
     _agree(run, source, workdir)
     state, start = first_state(run, checkpoints, console)
     writer = opened.enter_context(contextlib.closing(Writer(workdir, start)))
@@ -64,27 +71,39 @@ def train(
       console.say(f'nothing left to do: step {start} of {total} is done (raise epochs to train on).')
     profiler = opened.enter_context(Profiler(workdir, profile if start < total else None))
     notes = checkpoints.notes(start) if start else {}
-    trainer = Trainer(run, source, evaluator, checkpoints, writer, console, profiler, stop, start, notes)
+    trainer = Trainer(run, source, evaluator, checkpoints, writer, console, profiler, stop, start, notes, account)
+    account.begins(start, _facts(run))
     trainer.catch_up(state)
+    account.saved(start)
     if start < total:
       trainer.train(state)
-    checkpoints.wait()
+    with account.phase(CHECKPOINTS):
+      checkpoints.wait()
     stop.unsaved = False
-    values = _results(run, evaluator, checkpoints, writer, max(start, total), stop)
+    with account.phase(EVALUATION):
+      values = _results(run, evaluator, checkpoints, writer, max(start, total), stop)
     chosen = checkpoints.choose('best')
     processes.barrier('end')
   console.trained(values, time.perf_counter() - began, str(checkpoints.directory / str(chosen)), workdir)
   return values
 
 
-def _open(config: ml_collections.ConfigDict, opened: contextlib.ExitStack, stop: Stop) -> tuple[Run, Source, Evaluator]:
+def _open(
+  config: ml_collections.ConfigDict, opened: contextlib.ExitStack, stop: Stop, account: Account
+) -> tuple[Run, Source, Evaluator]:
   """The run and its data, before anything is compiled or written, so that wrong inputs show at once."""
   run = runs.assemble(config)
   source = opened.enter_context(contextlib.closing(run.open('train')))
   run = runs.of_size(run, source.num_examples)
   split = 'validation' if config.validation else 'test'
-  evaluator = opened.enter_context(contextlib.closing(Evaluator(run, split, stop)))
+  evaluator = opened.enter_context(contextlib.closing(Evaluator(run, split, stop, account)))
   return run, source, evaluator
+
+
+def _facts(run: Run) -> dict[str, Any]:
+  """What the account of a start says of its run."""
+  flat = configuration.plain(run.config)
+  return {name: flat[name] for name in ACCOUNTED} | {'total': run.schedule.total, 'processes': jax.process_count()}
 
 
 def _hold(workdir: str, opened: contextlib.ExitStack) -> None:

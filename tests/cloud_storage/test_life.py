@@ -34,6 +34,11 @@ def test_life(cloud, commands):
   assert any(name.startswith('run/tensorboard/events.out.tfevents') for name in names(cloud))
   code, out, err = commands.main(WORKDIR)
   assert (code, 'nothing left to do' in out) == (0, True), err
+  assert names(cloud, 'run/starts/') == [f'run/starts/000{number}.json' for number in (1, 2, 3)]
+  code, out, err = commands.tool('summary', WORKDIR)
+  assert code == 0, err
+  assert [line.split()[3] for line in out.split('\n\n')[1].splitlines()[1:]] == ['killed', 'done', 'done']
+  assert 'Of what was done in the last half minute before a kill, a bucket knows nothing' in out
 
   code, out, err = commands.main(WORKDIR, '--mode=eval')
   assert (code, 'gs://bucket/run/checkpoints/14' in out) == (0, True), err

@@ -7,12 +7,14 @@ import yaml
 from absl import flags
 from harness import resolved
 from ml_collections.config_flags import config_flags
+from PIL import Image
 
 from cmpe_jax import config as configuration
 from cmpe_jax import names
 from cmpe_jax.data import datasets
+from cmpe_jax.data.datasets import known_folders
 from cmpe_jax.models import builder
-from cmpe_jax.training import card, rerun
+from cmpe_jax.training import card, publish, rerun
 from cmpe_jax.training.trained import Trained
 
 
@@ -53,6 +55,7 @@ def test_the_command_gives_the_configuration_again(config, count, monkeypatch):
 
 def test_places_of_one_machine_stay_there():
   assert rerun.dataset_name('folder:/home/me/flowers') == 'folder:flowers'
+  assert rerun.dataset_name('folder:flowers') == 'folder:flowers'
   assert rerun.dataset_name('cifar10') == 'cifar10'
   given = ('/home/me/run', 'gs://bucket/run', '~/run', 'runs/x', 'us/x@main', 'digits', '')
   assert [rerun.without_place(path) for path in given] == ['run', 'run', 'run', 'runs/x', 'us/x@main', 'digits', '']
@@ -141,3 +144,32 @@ def test_networks_have_names(gate):
 def test_other_readmes_are_no_cards():
   assert not card.is_one('# A book\n')
   assert not card.is_one('---\nlibrary_name: timm\n---\nlibrary_name: cmpe_jax\n')
+
+
+def test_a_folder_that_anybody_can_have_is_called_by_its_name(tmp_path, monkeypatch):
+  for number in range(24):
+    place = tmp_path / 'private' / ('rose', 'tulip')[number % 2] / f'{number}.png'
+    place.parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (8, 8), (10 * number, 0, 90)).save(place)
+  config = changed('cifar10_short', dataset=f'folder:{tmp_path}/private')
+  dataset = datasets.describe(config)
+  run = Trained(builder.build(config.model), {}, config, dataset, dataset.class_names)
+  assert publish.by_its_name(run) is run
+  digest = known_folders.digest(dataset.content.listing)
+  monkeypatch.setitem(known_folders.KNOWN, digest, ('Flowers', 'Lossy copies of flowers.'))
+  named = publish.by_its_name(run)
+  figures = card.Figures('test', {'accuracy': 0.5, 'top5': 1.0, 'loss': 0.25, 'count': 5})
+  text = card.text('x', named, 7, figures, 'mit', '')
+  assert 'Lossy copies of flowers.' in text
+  assert ' --config.dataset=folder:Flowers ' in text
+  assert yaml.safe_load(text.split('---\n')[1])['model-index'][0]['results'][0]['dataset']['name'] == 'folder:Flowers'
+  assert publish.description(named)['config']['dataset'] == 'folder:Flowers'
+  assert 'private' not in text
+  (next((tmp_path / 'private').rglob('*.png'))).write_bytes(b'longer than it was' * 100)
+  assert known_folders.digest(datasets.describe(config).content.listing) != digest
+
+
+def test_the_copies_of_cifar10_are_said_to_be_copies():
+  name, said = known_folders.KNOWN['059b1af939b2287d']
+  assert name == 'CIFAR-10-images'
+  assert 'lossy copies' in said

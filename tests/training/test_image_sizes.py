@@ -11,7 +11,8 @@ from PIL import Image
 import cmpe_jax
 from cmpe_jax import config as configuration
 from cmpe_jax.errors import UserError
-from cmpe_jax.training import step
+from cmpe_jax.tools.summary import times
+from cmpe_jax.training import starts, step
 from cmpe_jax.training.console import Console
 
 TIMED = ('train/images_per_second', 'train/data_wait')
@@ -120,6 +121,15 @@ def test_stopped_at_each_size_and_at_the_change_it_ends_with_the_same_bits_from_
   assert compiled() == {'train': 1, 'eval': 1}
   same(whole, broken, 12)
 
+  account = times.of_records(starts.read(str(broken)))
+  assert [(start.first, start.done, start.lost, start.ended) for start in account.starts] == [
+    (0, 1, 1, 'failed'),
+    (0, 5, 1, 'failed'),
+    (4, 9, 1, 'failed'),
+    (8, 12, 0, 'done'),
+  ]
+  assert [start.compilations for start in account.starts] == [1, 3, 3, 2]
+
 
 def command(folder, workdir, *arguments):
   config = workdir.parent / 'growing.py'
@@ -173,6 +183,8 @@ def test_two_processes_change_the_size_at_the_same_step_as_one(folder, tmp_path)
   pair = [begin(command(folder, tmp_path / 'two', *flags, f'--process_id={process}'), devices=4) for process in (0, 1)]
   outputs = [process.communicate(timeout=500)[0] for process in pair]
   assert [process.returncode for process in pair] == [0, 0], outputs
+  (account,) = starts.read(str(tmp_path / 'two'))  # the first process keeps it
+  assert (account['done'], account['ended'], account['facts']['processes']) == (12, 'done', 2)
   losses = [[line['train/loss'] for line in lines(tmp_path / name) if 'train/loss' in line] for name in ('one', 'two')]
   assert len(losses[0]) == 12
   np.testing.assert_allclose(losses[1], losses[0], rtol=0, atol=1e-10)

@@ -13,6 +13,7 @@ from harness import begin, newest_arrays
 from cmpe_jax import config as configuration
 from cmpe_jax.errors import Interrupted
 from cmpe_jax.runtime.signals import Stop
+from cmpe_jax.training import starts
 from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.train import train
 
@@ -126,3 +127,5 @@ def test_while_a_deep_network_compiles_for_its_first_step_the_command_ends_at_on
   assert time.monotonic() - began < 10
   assert (process.returncode, said) == (75, 'interrupted. The same command goes on from the last checkpoint.\n')
   assert list((tmp_path / 'checkpoints').iterdir()) == []
+  (start,) = starts.read(str(tmp_path))
+  assert (start['ended'], start['done']) == ('interrupted', 0)

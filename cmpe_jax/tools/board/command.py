@@ -1,4 +1,4 @@
-"""Checks all files of results, puts those of one recipe together, and draws the page."""
+"""Checks all files of results, puts those of one recipe together, and draws the page and README.md's first table."""
 
 import pathlib
 
@@ -6,7 +6,7 @@ from absl import flags
 
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import files
-from cmpe_jax.tools.board import gathered, page
+from cmpe_jax.tools.board import front, gathered, page
 
 
 def main() -> None:
@@ -15,6 +15,20 @@ def main() -> None:
   if not folder.is_dir():
     raise UserError(f'--results={folder} is not a folder: give the one that holds the files that compare wrote.')
   found = gathered.gather(sorted(folder.glob('*.json')))
-  files.write(output, page.page(found), 'output')
+  pages = {'output': (output, page.page(found))}
+  if flags.FLAGS.readme:
+    readme = pathlib.Path(flags.FLAGS.readme)
+    pages['readme'] = readme, front.replaced(_read(readme), found)
+  for flag, (path, text) in pages.items():
+    files.write(path, text, flag)
   runs = sum(len(seeds) for each in found for seeds in each.runs.values())
-  print(f'{runs} runs of {len(found)} recipes in {folder}: {output}')
+  print(f'{runs} runs of {len(found)} recipes in {folder}: {" and ".join(str(path) for path, _ in pages.values())}')
+
+
+def _read(path: pathlib.Path) -> str:
+  try:
+    return path.read_text()
+  except OSError as error:
+    raise UserError(
+      f"--readme={path} cannot be read ({error.strerror or error}): give this project's, or --readme= for none."
+    ) from error

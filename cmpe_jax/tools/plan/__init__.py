@@ -1,1 +1,1 @@
-"""Compiles a run for machines that are not there: does it fit, and how fast can it be at most?"""
+"""Compiles a run for machines that are not there: does it fit, how fast can it be, and what does it take?"""

@@ -17,5 +17,10 @@ def main() -> None:
 if __name__ == '__main__':
   command.config_flag()
   flags.DEFINE_string('topology', 'v5e:4x4', 'v5e, v5p or v6e and the chips of the slice; or cpu:8.')
+  flags.DEFINE_float('share', None, 'Of the bounds that the run is assumed to reach, such as 0.4.')
+  flags.DEFINE_float('price', None, 'Of a chip-hour, for the cost of the whole run.')
+  flags.DEFINE_float(
+    'images_per_core', None, 'That a CPU core reads in a second; default: as measured in docs/speed.md.'
+  )
   flags.DEFINE_string('json', None, 'A file that gets the numbers too.')
   sys.exit(command.run(main))

@@ -1,4 +1,4 @@
-"""Compiles a run for machines that you do not have yet, and says whether it fits and how fast it can be at most.
+"""Compiles a run for machines that you do not have yet, and says whether it fits, how fast it can be and what it takes.
 
 `python -m cmpe_jax.tools.plan --config=configs/imagenet_cmpe50.py --topology=v5e:4x4 [--config.batch_size=4096]`
 compiles the very train and evaluation steps of the training loop with the TPU compiler, on this CPU. It reads no
@@ -6,6 +6,7 @@ data.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import re
@@ -26,7 +27,9 @@ from cmpe_jax.models import builder
 from cmpe_jax.runtime import command, files, start
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime.printing import aligned
-from cmpe_jax.tools.shared import chips, cost, hlo
+from cmpe_jax.tools.plan import others, whole
+from cmpe_jax.tools.shared import chips, hlo
+from cmpe_jax.tools.shared import cost as costs
 from cmpe_jax.training.run import Run, assemble
 
 
@@ -79,22 +82,27 @@ class Plan:
     self._run = run
     self._source = resident if run.dataset.is_resident else streamed
 
-  def train(self) -> StepCost:
-    """The training step. Raises `UserError` if it needs more memory than a device has."""
+  def train(self, side: int = 0) -> StepCost:
+    """The training step, of images of `side` pixels (0: the largest ones).
+
+    Raises:
+      UserError: it needs more memory than a device has.
+    """
     run, config = self._run, self._run.config
+    side = side or run.schedule.largest_side
     start = jax.eval_shape(run.state, run.variable_shapes())
     call = run.train_call(self._source.materialize, unroll=False)
-    inputs = _inputs(run, 'train', config.batch_size, leading=1)
+    inputs = _inputs(run, 'train', config.batch_size, side, leading=1)
     whole = self._compile(call, start, inputs, config.batch_size)
     if config.accumulate_steps == 1 and not config.model.scan_blocks:
       return whole
-    return whole.counted_by(self._without_loops().train(), config.accumulate_steps)
+    return whole.counted_by(self._without_loops().train(side), config.accumulate_steps)
 
   def evaluate(self) -> StepCost:
     """The evaluation step. Raises `UserError` if it needs more memory than a device has."""
     run = self._run
     size = run.eval_batch(run.dataset.counts['test'])
-    inputs = _inputs(run, 'test', size)
+    inputs = _inputs(run, 'test', size, run.dataset.image_size)
     whole = self._compile(run.eval_call(self._source.materialize), run.variable_shapes(), inputs, size)
     return whole.counted_by(self._without_loops().evaluate()) if run.config.model.scan_blocks else whole
 
@@ -124,7 +132,7 @@ class Plan:
         f'it does not fit. {why} Lower batch_size, set remat=True, raise accumulate_steps or take more chips.'
       ) from error
     seconds = time.perf_counter() - began
-    memory, own = compiled.memory_analysis(), cost.of_program(lowered, compiled, self._run.mesh.size)
+    memory, own = compiled.memory_analysis(), costs.of_program(lowered, compiled, self._run.mesh.size)
     return StepCost(
       images=images,
       arguments=memory.argument_size_in_bytes,
@@ -137,10 +145,10 @@ class Plan:
     )
 
 
-def _inputs(run: Run, split: str, batch_size: int, leading: int = 0) -> tuple[Any, Any]:
+def _inputs(run: Run, split: str, batch_size: int, side: int, leading: int = 0) -> tuple[Any, Any]:
   """Shapes of (resident, drawn), as the sources of cmpe_jax.data give them."""
   dataset, shape, sharding = run.dataset, (1,) * leading, meshes.batch_sharding(run.mesh, leading)
-  image, examples = (dataset.image_size, dataset.image_size, 3), dataset.counts[split]
+  image, examples = (side, side, 3), dataset.counts[split]
 
   def batch(dtype: Any, *rest: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((*shape, batch_size, *rest), dtype, sharding=sharding)
@@ -193,21 +201,42 @@ def main() -> None:
   """The command."""
   config, output = command.given_config('configs/imagenet_cmpe50.py'), flags.FLAGS.json
   check(config)
+  asked = whole.Asked(flags.FLAGS.share or 0.0, flags.FLAGS.price or 0.0, flags.FLAGS.images_per_core or 0.0)
+  asked.check()
   devices, chip = chips.devices(flags.FLAGS.topology)
+  asked.check_chip(chip)
   start.jax(config.dtype, cached=False)
-  plan = Plan(assemble(config, devices))
-  found = {}
-  for name, compile_step in (('train', plan.train), ('eval', plan.evaluate)):
-    print(f'compiling the {name} step for {len(devices)} x {devices[0].device_kind} ...', file=sys.stderr, flush=True)
-    found[name] = compile_step()
+  run = assemble(config, devices)
+  found = compiled(run)
   print(f'{command.config_name()}, {len(devices)} x {devices[0].device_kind}; figures of one device and one step\n')
   print(table(found, chip))
+  said, stored = whole.disk(run)
+  values: dict[str, Any] = {name: dataclasses.asdict(program) for name, program in found.items()} | {'disk': stored}
   if chip:
     print(
       '\nThe images/s are bounds, not promises: all devices, if only memory traffic '
       f'({chip.bandwidth / 1e9:,.0f} GB/s) or only arithmetic ({chip.flops / 1e12:,.0f} TFLOP/s) took time '
-      f'({chip.source}).'
+      f'({chip.source}).\n'
     )
+    speeds = {name: whole.Speed(cost.images, min(cost.bounds(chip).values())) for name, cost in found.items()}
+    evaluation = speeds.pop('eval')
+    trained = dict(zip(run.schedule.steps_by_side(), speeds.values(), strict=True))
+    rows, values['run'] = whole.rows(run, trained, evaluation, len(devices), asked)
+    print(aligned(rows))
+  print('\n' + '\n'.join(said))
+  if (config.model.backbone, config.model.depth) == ('imagenet_resnet', 50):
+    print('\n' + others.table())
   if output:
-    values = {name: dataclasses.asdict(program) for name, program in found.items()}
     files.write(pathlib.Path(output), json.dumps(values, indent=2) + '\n', 'json')
+
+
+def compiled(run: Run) -> dict[str, StepCost]:
+  """{'train': ..., 'eval': ...}, or {'train 160': ..., 'train 192': ..., 'eval': ...} where the images grow."""
+  plan, sides, found = Plan(run), list(run.schedule.steps_by_side()), {}
+  names = [f'train {side}' if len(sides) > 1 else 'train' for side in sides]
+  steps = {name: functools.partial(plan.train, side) for name, side in zip(names, sides, strict=True)}
+  for name, compile_step in (steps | {'eval': plan.evaluate}).items():
+    where = f'{run.mesh.size} x {run.mesh.devices.flat[0].device_kind}'
+    print(f'compiling the {name} step for {where} ...', file=sys.stderr, flush=True)
+    found[name] = compile_step()
+  return found

@@ -7,7 +7,6 @@ wrong, and not against deceit: whoever wants to can hash again.
 import hashlib
 import json
 import math
-import os
 import pathlib
 from typing import Any
 
@@ -15,7 +14,7 @@ import ml_collections
 
 from cmpe_jax import config as configuration
 from cmpe_jax import keys
-from cmpe_jax.data.datasets import Dataset, folder
+from cmpe_jax.data.datasets import Dataset, folder, known_folders
 from cmpe_jax.errors import UserError
 
 FORMAT = 1
@@ -29,19 +28,8 @@ def recipe(config: ml_collections.ConfigDict, dataset: Dataset) -> Content:
   """Every key of a resolved configuration, without what is the machine's own; a folder is named after its files."""
   values = configuration.plain(config) | {key: keys.KEYS[key].default for key in MACHINES_OWN}
   if isinstance(dataset.content, folder.Content):
-    values['dataset'] = f'folder:{_digest_of(dataset.content.listing)}'
+    values['dataset'] = f'folder:{known_folders.digest(dataset.content.listing)}'
   return values
-
-
-def _digest_of(listing: folder.Listing) -> str:
-  """Of the names and sizes of all files, each below its class, and of which are tested."""
-  digest = hashlib.blake2b(digest_size=8)
-  for split, files in sorted(listing.splits.items()):
-    classes = [listing.class_names[label] for label in files.labels]
-    named = (f'{split}/{name}/{os.path.basename(path)}' for name, path in zip(classes, files.paths, strict=True))
-    for name, path in sorted(zip(named, files.paths, strict=True)):
-      digest.update(f'{name} {os.path.getsize(path)}\n'.encode('utf-8', 'surrogateescape'))
-  return digest.hexdigest()
 
 
 def identity(recipe: Content, varied: list[str]) -> Content:

@@ -1,1 +1,1 @@
-"""How large a network is: parameters, MACs and activations, of each stage and with each gate."""
+"""How large a network is, and where the time of a run went."""

@@ -12,7 +12,7 @@ from cmpe_jax import config as configuration
 from cmpe_jax import names
 from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools.board import gathered, page
+from cmpe_jax.tools.board import front, gathered, page
 from cmpe_jax.tools.shared import results
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -149,10 +149,45 @@ def test_the_page_in_docs_is_what_the_board_draws():
   assert page.page(found) == (ROOT / 'docs' / 'results.md').read_text(), 'run: python -m cmpe_jax.tools.board'
 
 
+def test_the_first_table_of_the_readme_is_what_the_board_draws():
+  found = gathered.gather(sorted((ROOT / 'docs' / 'results').glob('*.json')))
+  text = (ROOT / 'README.md').read_text()
+  assert front.replaced(text, found) == text, 'run: python -m cmpe_jax.tools.board'
+
+
+def test_the_first_table_has_what_is_measured_and_what_is_open(tmp_path):
+  errors = ((0, 'none', 2200), (0, 'se', 2150), (0, 'pair_1x1', 2100), (1, 'none', 2240), (1, 'se', 2160))
+  write(tmp_path / 'c.json', name='cifar10_resnet164')
+  content = results.load(write(tmp_path / 'a.json', name='cifar10_short', errors=errors))
+  content['recipe']['dataset'] = 'folder:059b1af939b2287d'
+  (tmp_path / 'a.json').write_text(results.text(content))
+  found = gathered.gather([tmp_path / 'a.json', tmp_path / 'c.json'])
+  text = front.section(found)
+  low, high = scipy.stats.ttest_rel([78.5, 78.4], [78.0, 77.6]).confidence_interval(0.95)
+  assert row(text, '`se`') == ['2', '21.55 ± 0.07 %', '-', f'+0.65 [{low:+.2f}, {high:+.2f}] no difference shown']
+  assert row(text, '`pair_1x1`') == ['1', '21.00 %', 'open', 'open']
+  assert [row(text, f'`{gate}`')[:2] for gate in ('eca', 'ge', 'folded_3x3')] == [['0', 'open']] * 3
+  assert re.search(r'which are lossy copies.* 8 epochs with the seeds 0, 1\. Mean', text, re.DOTALL)
+  assert '* `python -m cmpe_jax.tools.compare --config=configs/cifar10_short.py --config.dataset=folder:PATH' in text
+  assert '* 5 runs, 2026-01-02: commit aaaaaaaaaaaa; jax 0.10.2; 8 x TPU v5e, 4 cores of X\n' in text
+  assert '95%' in text
+
+
+def test_a_first_table_without_runs_does_not_pretend():
+  text = front.section([])
+  assert 'No run has finished yet' in text
+  for gate in names.GATES:
+    assert row(text, f'`{gate}`')[:2] == ['0', 'open']
+  assert '%' not in text
+
+
 def test_the_command(tmp_path):
   file = write(tmp_path / 'a.json')
-  output = tmp_path / 'page.md'
-  done = run_module('cmpe_jax.tools.board', f'--results={tmp_path}', f'--output={output}')
+  output, readme = tmp_path / 'page.md', tmp_path / 'front.md'
+  readme.write_text(f'before\n{front.BEGIN}stale\n{front.END}after\n')
+  done = run_module('cmpe_jax.tools.board', f'--results={tmp_path}', f'--output={output}', f'--readme={readme}')
+  assert re.fullmatch(r'before\n<.*>\n\n\| gate .*\n<.*>\nafter\n', readme.read_text(), re.DOTALL)
+  assert 'stale' not in readme.read_text()
   assert done.returncode == 0, done.stderr
   assert done.stdout.startswith('2 runs of 1 recipes in ')
   assert '### `cifar10_resnet164`\n' in output.read_text()
@@ -160,8 +195,11 @@ def test_the_command(tmp_path):
   for arguments, said in (
     ([f'--results={tmp_path}'], 'is not as compare wrote it'),
     (['--results=no'], 'is not a folder'),
+    ([f'--results={tmp_path}/none', f'--readme={output}'], 'has no lines <!-- The board'),
+    ([f'--results={tmp_path}/none', '--readme=no.md'], '--readme=no.md cannot be read'),
   ):
-    refused = run_module('cmpe_jax.tools.board', *arguments, f'--output={output}')
+    (tmp_path / 'none').mkdir(exist_ok=True)
+    refused = run_module('cmpe_jax.tools.board', '--readme=', *arguments, f'--output={output}')
     assert refused.returncode == 2
     assert said in refused.stderr
     assert 'Traceback' not in refused.stderr

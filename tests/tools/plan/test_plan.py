@@ -3,13 +3,15 @@
 import functools
 import importlib.util
 import json
+import statistics
 
 import jax
 import pytest
-from harness import run_module
+from harness import ROOT, run_module
 
 from cmpe_jax import config as configuration
 from cmpe_jax.tools.plan import command as plan
+from cmpe_jax.tools.plan import others, whole
 from cmpe_jax.tools.shared.chips import CHIPS
 from cmpe_jax.training.run import assemble
 
@@ -35,6 +37,8 @@ def test_bounds():
     (['--config=configs/digits.py', '--topology=h100:12'], '--topology=h100:12 cannot be: a host has 8 of them'),
     (['--config=configs/digits.py', '--topology=v5e:many'], '--topology=v5e:many is not known'),
     (['--config=configs/digits.py', '--topology=cpu:0'], '--topology=cpu:0 is not known'),
+    (['--config=configs/digits.py', '--topology=cpu:1', '--share=0.4'], '--share and --price need bounds'),
+    (['--config=configs/digits.py', '--topology=v5e:2x2', '--share=1.4'], '--share=1.4 is out of range'),
     (['--config=configs/digits.py', '--topology=cpu:7'], 'does not divide by 7 devices'),
     pytest.param(
       ['--config=configs/digits.py', '--topology=h100:8'],
@@ -89,6 +93,9 @@ def test_a_plan_for_fake_devices_has_the_numbers_of_a_small_net(tmp_path):
   found = json.loads((tmp_path / 'plan.json').read_text())
   assert found['train']['images'] == found['eval']['images'] == 64
   check(found['train'], devices=4, padding=1.1)
+  assert found['disk']['data'] == (1433 + 364) * 16 * 16 * 3
+  assert 'whole run' not in done.stdout
+  assert 'others' not in done.stdout
 
 
 def test_micro_batches_cost_the_same_and_need_less_memory(tmp_path):
@@ -165,3 +172,70 @@ def test_a_batch_that_does_not_fit_is_said(tmp_path):
   done = run(*SMALL, '--config.model.gate=none', '--topology=v5e:2x2', '--config.batch_size=4000000')
   assert done.returncode == 2
   assert 'it does not fit. Ran out of memory' in done.stderr
+
+
+def growing(**keys):
+  """The 16-epoch recipe for four fake devices, with a small net."""
+  config = configuration.load('imagenet_cmpe50_16ep')
+  config.model.update(
+    {'backbone': 'resnet', 'block': 'basic', 'depth': 8, 'gate': 'none', 'blur_pool': False, 'preact': True}
+  )
+  config.update({'batch_size': 8, 'image_size': 64, 'train_image_sizes': (32, 48), 'model': config.model} | keys)
+  return assemble(config, jax.devices()[:4])
+
+
+@pytest.mark.slow
+def test_each_size_of_the_images_is_a_program_of_its_own():
+  found = plan.compiled(growing())
+  assert list(found) == ['train 32', 'train 48', 'eval']
+  assert found['train 48'].flops == pytest.approx(found['train 32'].flops * (48 / 32) ** 2, rel=0.05)
+
+
+def test_the_whole_run_by_hand():
+  run = growing(batch_size=4096, ema_decay=0.9, validation=0.0)
+  todo = whole.work(run)
+  assert todo.steps == {
+    32: 3754,
+    48: 1251,
+  }  # 16 epochs of 1,281,167 images are 5004.6 steps; three quarters, rounded up
+  assert (todo.evaluations, todo.evaluated) == (32, 50_000)  # once an epoch, the moving averages besides
+  train = {32: whole.Speed(4096, 40_960.0), 48: whole.Speed(4096, 20_480.0)}
+  asked = whole.Asked(share=0.5, price=3.0)
+  rows, values = whole.rows(run, train, whole.Speed(10_000, 10_000.0), 4, asked)
+  hours = (3754 * 0.1 + 1251 * 0.2 + 32 * 5) / 3600
+  assert values['at']['1'] == pytest.approx(
+    {'hours': hours, 'chip_hours': 4 * hours, 'images_per_second': 40_960, 'cost': 12 * hours, 'cores': 54}
+  )
+  assert values['at']['0.5'] == pytest.approx(
+    {'hours': 2 * hours, 'chip_hours': 8 * hours, 'images_per_second': 20_480, 'cost': 24 * hours, 'cores': 27}
+  )
+  assert rows[3] == ['together', f'{hours:.3g} h', f'{2 * hours:.3g} h']
+  _, values = whole.rows(run, train, whole.Speed(10_000, 10_000.0), 4, whole.Asked(rate=100.0))
+  assert (values['at']['1']['cores'], list(values['at'])) == (410, ['1'])
+
+
+def test_the_rates_of_reading_are_those_that_were_measured():
+  measured = json.loads((ROOT / 'benchmarks' / 'input.json').read_text())['sources']
+  for name, rate in (('untouched originals', whole.RATE), ('stored at shorter side 256', whole.RATE_STORED)):
+    assert rate == round(statistics.median(measured[name]['ours']['images_per_cpu_second']))
+
+
+def test_disk(tmp_path):
+  run = growing(ema_decay=0.9, validation=0.1, keep_checkpoints=3)
+  variables = run.variable_shapes()
+  params, statistics = (
+    sum(leaf.size for leaf in jax.tree.leaves(variables[name])) for name in ('params', 'batch_stats')
+  )
+  said, found = whole.disk(run)
+  # Parameters, momentum, averages; statistics and theirs; the step, and the optimizer's own count of steps.
+  assert found['checkpoint'] == pytest.approx(4 * (3 * params + 2 * statistics), abs=16)
+  assert found['checkpoints'] == 5 * found['checkpoint']  # three, the best one, and one while it is written
+  assert '154.6 GB' in said[0]
+  assert '38.5 GB' in whole.disk(growing(stored_side=256))[0][0]
+
+
+def test_what_others_report_is_said_to_be_theirs():
+  lines = others.table().splitlines()
+  assert lines[0].startswith('what others report')
+  assert len(lines) == 1 + len(others.REPORTED)
+  assert all(each[-1].startswith(('github.com/', 'www.')) for each in others.REPORTED)

@@ -1,0 +1,70 @@
+"""The first table of README.md: the short recipe's gates as they were measured here, whatever is still open."""
+
+from collections.abc import Sequence
+
+from cmpe_jax import names
+from cmpe_jax.data.datasets import known_folders
+from cmpe_jax.errors import UserError
+from cmpe_jax.tools.board import page
+from cmpe_jax.tools.board.gathered import Gathered
+from cmpe_jax.tools.shared import paired, rows
+
+RECIPE = 'cifar10_short'
+BEGIN, END = '<!-- The board draws what follows. -->\n', '<!-- Here it ends. -->\n'
+REFERENCES = ('se', 'none')
+NOTHING = """
+No run has finished yet, so every cell is open. Two commands fill them. The first can be interrupted and goes on:
+
+* `python -m cmpe_jax.tools.compare {arguments}`
+* `python -m cmpe_jax.tools.board`
+"""
+SAID = """
+{about}{epochs:g} epochs with the seeds {seeds}. Mean ± standard deviation; the differences are paired by seed, in
+percentage points of accuracy, with the {confidence:.0%} interval of Student's t, each for itself. "{none}" means that
+the interval covers 0, which is no proof of equality. More is in [docs/results.md](docs/results.md).
+
+* `{command}`
+{origins}"""
+
+
+def section(found: Sequence[Gathered]) -> str:
+  """The table and what made it."""
+  same = [each for each in found if each.config == RECIPE and each.varied == ['model.gate']]
+  each = max(same, key=lambda each: sum(map(len, each.runs.values())), default=None)
+  runs = {gate: each.runs.get(gate, {}) if each else {} for gate in names.GATES}
+  table = page.table([_heading(), *_lines(runs)])
+  if each is None or not any(runs.values()):
+    given = [f'--config=configs/{RECIPE}.py', f'--gates={",".join(names.GATES)}', '--seeds=3']
+    return table + NOTHING.format(arguments=' '.join([*given, f'--results=docs/results/{RECIPE}.json']))
+  about = known_folders.about(each.identity['dataset'])
+  return table + SAID.format(
+    about=about + ' ' * bool(about),
+    epochs=each.identity['epochs'],
+    seeds=', '.join(map(str, sorted(each.seeds))),
+    confidence=paired.CONFIDENCE,
+    none=paired.NONE,
+    command=page.command(each),
+    origins=''.join(f'* {origin}\n' for origin in page.origins(each)),
+  )
+
+
+def _heading() -> list[str]:
+  return ['gate', 'runs', 'test error', *(f'accuracy minus `{name}`' for name in REFERENCES)]
+
+
+def _lines(runs: rows.Runs) -> list[list[str]]:
+  parameters = dict.fromkeys(runs, 0)  # not shown
+  lines = []
+  for row in rows.rows(runs, REFERENCES, parameters):
+    compared = ['-' if row.name == name else rows.shown(row.differences.get(name)) for name in REFERENCES]
+    lines.append([f'`{row.name}`', str(len(row.seeds)), rows.spread(100 - row.mean, row), *compared])
+  return lines
+
+
+def replaced(text: str, found: Sequence[Gathered]) -> str:
+  """README.md with this section drawn anew. Raises `UserError` if it has no place for it."""
+  before, begins, rest = text.partition(BEGIN)
+  _, ends, after = rest.partition(END)
+  if not begins or not ends:
+    raise UserError(f'--readme has no lines {BEGIN.strip()} and {END.strip()}: put them where its table belongs.')
+  return f'{before}{BEGIN}\n{section(found)}\n{END}{after}'

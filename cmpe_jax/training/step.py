@@ -19,6 +19,7 @@ from cmpe_jax.data import augment
 from cmpe_jax.data.datasets.dataset import Dataset
 from cmpe_jax.data.source import Batch, Materialize
 from cmpe_jax.models.precision import at_least_float32
+from cmpe_jax.runtime import compiler
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.training import objective
 from cmpe_jax.training.randomness import AUGMENT, DROPOUT, MIXUP, key
@@ -182,7 +183,8 @@ def compile_train(train_step: Callable[..., State], materialize: Materialize, me
       return state, jax.tree.map(lambda x: x[None], metrics)
     return jax.lax.scan(lambda carry, x: one(resident, carry, x), state, drawn)
 
-  return jax.jit(call, donate_argnums=0, out_shardings=meshes.replicated(mesh))
+  options = compiler.for_training(mesh)
+  return jax.jit(call, donate_argnums=0, out_shardings=meshes.replicated(mesh), compiler_options=options)
 
 
 def compile_eval(eval_step: Callable[..., Any], materialize: Materialize, mesh: Mesh) -> jax.stages.Wrapped:

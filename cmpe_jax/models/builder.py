@@ -1,22 +1,18 @@
 """`build(config.model)`: from configuration to network, with errors that say what is allowed."""
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 
 from cmpe_jax import names
 from cmpe_jax.config import check_model
 from cmpe_jax.errors import UserError, check_choice, check_range
-from cmpe_jax.models import blocks, descriptors, gates, map_filters
+from cmpe_jax.models import blocks, forms, gates
 from cmpe_jax.models.resnet import ResNet
 
 IMAGENET_STAGES = {
   'basic': {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)},
   'bottleneck': {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)},
-}
-# By form: how blocks pool, how gates filter.
-FORMS = {
-  'fused': (descriptors.FUSED, map_filters.filter_maps_fused),
-  'reference': (descriptors.REFERENCE, map_filters.filter_maps_reference),
 }
 
 
@@ -26,6 +22,7 @@ def build(
   bn_group_size: int = 0,
   frozen_stages: int = 0,
   remat: bool = False,
+  platform: str | None = None,
 ) -> ResNet:
   """The network of `config.model`.
 
@@ -35,6 +32,7 @@ def build(
     bn_group_size: examples a batch normalization group in training; 0: the whole global batch.
     frozen_stages: the stem and so many stages that training leaves as they are.
     remat: the gradient of a block computes its inner arrays again.
+    platform: 'cpu', 'gpu' or 'tpu', for which the form is chosen (any form runs anywhere); None: JAX's default.
 
   Raises:
     UserError: unknown name, a depth without such a net, a fold that the maps do not allow.
@@ -46,7 +44,8 @@ def build(
     )
   stem, sizes, widths = _stages(config)
   check_range('freeze', frozen_stages, 0, len(sizes))
-  pooling, filtering = FORMS[str(names.current('model.gate_form', config.gate_form))]
+  form = str(names.current('model.gate_form', config.gate_form))
+  chosen = forms.choose(form, platform or jax.default_backend(), gates.find(config.gate) is not None, config.preact)
   return ResNet(
     stem=stem,
     stage_sizes=sizes,
@@ -58,8 +57,7 @@ def build(
     gate_bias=config.gate_bias,
     num_classes=config.num_classes,
     dtype=jnp.dtype(dtype),
-    descriptors=pooling,
-    filter_maps=filtering,
+    forms=chosen,
     dropout=config.dropout,
     blur_pool=config.blur_pool,
     bn_group_size=bn_group_size,
@@ -70,9 +68,9 @@ def build(
   )
 
 
-def of_run(config: ml_collections.ConfigDict) -> ResNet:
+def of_run(config: ml_collections.ConfigDict, platform: str | None = None) -> ResNet:
   """The network that a run of the whole (resolved) configuration trains. Raises `UserError` as `build`."""
-  return build(config.model, config.dtype, config.bn_group_size, config.freeze, config.remat)
+  return build(config.model, config.dtype, config.bn_group_size, config.freeze, config.remat, platform)
 
 
 def _stages(config: ml_collections.ConfigDict) -> tuple[str, tuple[int, ...], tuple[int, ...]]:

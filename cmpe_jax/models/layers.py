@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from cmpe_jax.models import initializers
-from cmpe_jax.models.descriptors import Descriptors
+from cmpe_jax.models.descriptors import REFERENCE, Descriptors, mean_hw, mean_of_conv
+from cmpe_jax.models.expansion import Expansion
+from cmpe_jax.models.folding import Convolution
 from cmpe_jax.models.precision import at_least_float32
 
 Array = jax.Array
@@ -94,12 +96,18 @@ class Conv(nn.Module):
   kernel_size: int = 3
   strides: int = 1
   dtype: jax.typing.DTypeLike = jnp.float32
-  descriptors: Descriptors | None = None
+  descriptors: Descriptors = REFERENCE
   blurs: bool = False
 
   @nn.compact
-  def __call__(self, x: Array, with_descriptor: bool = False) -> Any:
-    """[N, H, W, in] -> y [N, H', W', features], or (y, mean_HW(y) [N, features]) if asked for."""
+  def __call__(
+    self, x: Array, with_descriptor: bool = False, sums: Array | None = None, normalized: bool = False
+  ) -> Any:
+    """[N, H, W, in] -> y [N, H', W', features], or (y or an `Expansion`, mean_HW(y) [N, features]) if asked for.
+
+    `sums` [N, in]: of the pixels that a 1x1 convolution sees, if they are known. `normalized`: a batch normalization
+    follows, and may be given a `Convolution` that it computes.
+    """
     k = self.kernel_size
     shape = (k, k, x.shape[-1], self.features)
     kernel = self.param('kernel', initializers.conv_kernel, shape, at_least_float32(self.dtype))
@@ -107,8 +115,15 @@ class Conv(nn.Module):
     x = x.astype(self.dtype)
     if self.blurs and self.strides > 1 and x.shape[-1] >= BLURRED:
       x, strides = (blur(x, strides), (1, 1)) if k == 1 else (blur(x, (1, 1)), strides)
-    y = convolve(x, kernel.astype(self.dtype), strides, padding)
+      sums = None
+    if normalized and self.descriptors.fold:
+      return Convolution(x, kernel, strides, padding, convolve)
     if not with_descriptor:
-      return y
-    assert self.descriptors is not None
-    return y, self.descriptors.of_conv(x, y, kernel, strides, padding)
+      return convolve(x, kernel.astype(self.dtype), strides, padding)
+    if sums is None and k == 1:
+      x, sums = self.descriptors.summed(x, strides)
+    if self.descriptors.leaves_to_sum(x, kernel, strides):
+      pooled = mean_hw(x) if sums is None else sums / (x.shape[1] * x.shape[2])
+      return Expansion(x, kernel[0, 0], pooled), mean_of_conv(x, kernel, strides, padding, sums)
+    y = convolve(x, kernel.astype(self.dtype), strides, padding)
+    return y, self.descriptors.of_conv(x, y, kernel, strides, padding, sums)

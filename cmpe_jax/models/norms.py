@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import initializers
+from cmpe_jax.models.expansion import Expansion
+from cmpe_jax.models.folding import Convolution
 from cmpe_jax.models.inner_imaging import EPSILON
 from cmpe_jax.models.precision import at_least_float32
 
@@ -78,16 +80,23 @@ class BatchNorm(nn.Module):
   scale_init: Callable = initializers.ones
 
   @nn.compact
-  def __call__(self, x: Array, descriptor: Array | None = None, deferred: bool = False) -> Any:
+  def __call__(self, x: Any, descriptor: Array | None = None, deferred: bool = False, settled: bool = False) -> Any:
     """[N, ..., C] -> y of the same shape; with a descriptor d [N, C] of x also the descriptor of y: (y, [N, C]).
 
-    `deferred`, in training: (a `Normalized`, its descriptor), from the moments of each example.
+    `deferred`, in training: (a `Normalized`, its descriptor), from the moments of each example. `settled`: (y, x), x as
+    an array that has been written after its moments were taken. x can be an `Expansion`, given with its descriptor,
+    which gives (the normalized `Expansion`, its descriptor), or a `Convolution`.
     """
     kind, channels = at_least_float32(self.dtype), x.shape[-1]
     running_mean = self.variable('batch_stats', 'mean', initializers.zeros, None, (channels,), kind)
     running_var = self.variable('batch_stats', 'var', initializers.ones, None, (channels,), kind)
+    if isinstance(x, Convolution) and self.train:
+      x = x.computed()
     if self.train:
-      if deferred:
+      if isinstance(x, Expansion):
+        center = group(x.pooled, self.group_size).mean(1)
+        mean, var = x.moments(center)
+      elif deferred:
         descriptor, squares = x.mean((1, 2), dtype=kind), jnp.square(x.astype(kind)).mean((1, 2))
         mean, var = self.moments(descriptor, squares)
       else:
@@ -108,8 +117,17 @@ class BatchNorm(nn.Module):
       centered = groups.astype(kind) - jnp.expand_dims(mean, axes)
       return (centered * jnp.expand_dims(gain, axes) + offset).reshape(z.shape)
 
+    if isinstance(x, Convolution):
+      return x.normalized(mean[0], gain[0], offset)
+    if isinstance(x, Expansion):
+      if self.train:
+        return dataclasses.replace(x, mean=center, gain=gain, offset=offset), normalize(descriptor)
+      return dataclasses.replace(x, gain=gain, offset=offset - gain * mean), normalize(descriptor)
     if deferred:
       return Normalized(x, example_rows(mean, len(x)), example_rows(gain, len(x)), offset), normalize(descriptor)
+    if settled:
+      x = written(x)
+      return normalize(x).astype(self.dtype), x
     y = normalize(x).astype(self.dtype)
     return y if descriptor is None else (y, normalize(descriptor))
 
@@ -122,6 +140,15 @@ class BatchNorm(nn.Module):
       return mean, jnp.square(grouped - jnp.expand_dims(mean, axes)).mean(axes)
     square = jnp.square(grouped) if squares is None else group(squares, self.group_size)
     return mean, jnp.maximum(square.mean(axes) - jnp.square(mean), 0)
+
+
+@jax.custom_vjp
+def written(x: Array) -> Array:
+  """x, written in its own type. XLA would keep the sum that x is in float32: twice the bytes of bfloat16."""
+  return x
+
+
+written.defvjp(lambda x: (jax.lax.optimization_barrier(x), None), lambda _, gradient: (gradient,))
 
 
 def group(x: Array, size: int) -> Array:

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from cmpe_jax.models import blocks, gates, initializers, paths, scan
-from cmpe_jax.models.descriptors import Descriptors
+from cmpe_jax.models.forms import Forms
 from cmpe_jax.models.layers import Conv
-from cmpe_jax.models.map_filters import FilterMaps
 from cmpe_jax.models.norms import BatchNorm
 from cmpe_jax.models.precision import at_least_float32
 
@@ -34,8 +33,7 @@ class ResNet(nn.Module):
     gate_bias: biases in the gate's dense layers.
     num_classes: logits.
     dtype: of convolutions and feature maps.
-    descriptors: how blocks obtain u and v.
-    filter_maps: how gates filter their map.
+    forms: how blocks obtain u and v, how gates filter their map.
     dropout: rate, in basic pre-activation blocks.
     blur_pool: strided convolutions of 16 channels or more see a blurred map.
     bn_group_size: examples a batch normalization group; 0: the whole batch.
@@ -55,8 +53,7 @@ class ResNet(nn.Module):
   gate_bias: bool
   num_classes: int
   dtype: jnp.dtype
-  descriptors: Descriptors
-  filter_maps: FilterMaps
+  forms: Forms
   dropout: float = 0.0
   blur_pool: bool = False
   bn_group_size: int = 0
@@ -68,7 +65,7 @@ class ResNet(nn.Module):
   @nn.compact
   def __call__(self, images: Array, train: bool = False) -> Array:
     """Normalized images [N, H, W, 3] -> logits [N, num_classes] in at least float32."""
-    conv = functools.partial(Conv, dtype=self.dtype, descriptors=self.descriptors, blurs=self.blur_pool)
+    conv = functools.partial(Conv, dtype=self.dtype, descriptors=self.forms.of(train), blurs=self.blur_pool)
     norm = functools.partial(BatchNorm, train=train, dtype=self.dtype, group_size=self.bn_group_size)
     frozen_norm = functools.partial(norm, train=False)
     stem_norm = frozen_norm if self.frozen_stages else norm
@@ -98,12 +95,13 @@ class ResNet(nn.Module):
   def embed(self, images: Array, conv: Make, norm: Make) -> Array:
     """The stem: [N, H, W, 3] -> [N, H, W, 16], or [N, H/4, W/4, c] for 'large'."""
     if self.stem == 'large':
-      x = conv(self.base_widths[0], 7, 2, name='stem')(images)
+      x = conv(self.base_widths[0], 7, 2, name='stem')(images, normalized=not self.preact)
       if not self.preact:
         x = nn.relu(norm(name='stem_bn')(x))
       return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-    x = conv(16, 3, name='stem')(norm(name='input_bn', affine=False)(images))
-    return norm(name='stem_bn')(x) if self.stem == 'wide' else x
+    wide, x = self.stem == 'wide', norm(name='input_bn', affine=False)(images)
+    x = conv(16, 3, name='stem')(x, normalized=wide)
+    return norm(name='stem_bn')(x) if wide else x
 
   def block_specs(self, channels: int) -> list[dict[str, Any]]:
     """The constructor arguments that differ between the blocks, in order; `channels`: of the stem's output."""
@@ -149,7 +147,11 @@ class ResNet(nn.Module):
     gate: Callable[..., gates.Gate] | None = gates.find(self.gate)
     if gate is not None:
       gate = functools.partial(
-        gate, filter_maps=self.filter_maps, columns=columns, use_bias=self.gate_bias, group_size=self.bn_group_size
+        gate,
+        filter_maps=self.forms.filter_maps,
+        columns=columns,
+        use_bias=self.gate_bias,
+        group_size=self.bn_group_size,
       )
     kind = blocks.BLOCKS[self.block, self.preact]
     if self.remat and train:
@@ -158,7 +160,7 @@ class ResNet(nn.Module):
       conv=conv,
       norm=norm,
       gate=gate,
-      descriptors=self.descriptors,
+      descriptors=conv.keywords['descriptors'],
       train=train,
       dropout=self.dropout,
       zero_scale=self.zero_scale,

@@ -117,7 +117,7 @@ def assemble(config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | 
   config = dataset.resolve(config)
   mesh = meshes.make(devices)
   meshes.check_batch(mesh, config.batch_size, config.accumulate_steps)
-  return Run(config, dataset, mesh, builder.of_run(config), dataset.counts['train'])
+  return Run(config, dataset, mesh, builder.of_run(config, mesh.devices.flat[0].platform), dataset.counts['train'])
 
 
 def of_size(run: Run, num_examples: int) -> Run:

@@ -9,7 +9,7 @@ import pytest
 
 from cmpe_jax import config as configuration
 from cmpe_jax.models import builder
-from cmpe_jax.names import BLOCKS, GATES
+from cmpe_jax.names import BLOCKS, GATE_FORMS, GATES
 from cmpe_jax.tools.benchmark import programs
 from cmpe_jax.tools.shared import chips, hlo
 
@@ -28,7 +28,7 @@ def device(chip):
 
 def settings():
   """Every gate in every form, order and mode; without a gate there is one form."""
-  return programs.settings(programs.ORDERS, list(GATES), list(builder.FORMS), programs.MODES)
+  return programs.settings(programs.ORDERS, list(GATES), list(GATE_FORMS), programs.MODES)
 
 
 @pytest.mark.slow

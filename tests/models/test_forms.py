@@ -1,4 +1,4 @@
-"""The fused form against the paper's own, the reference: outputs, gradients, statistics, every gate and block."""
+"""The fused forms against the paper's own, the reference: outputs, gradients, statistics, every gate and block."""
 
 import functools
 
@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cmpe_jax.models import blocks, descriptors, gates, layers, norms
+from cmpe_jax.models import blocks, descriptors, forms, gates, layers, norms
 from cmpe_jax.models import inner_imaging as imaging
-from cmpe_jax.models.builder import FORMS
+from cmpe_jax.models.precision import at_least_float32
 from cmpe_jax.names import GATES
 
+REFERENCE, *FUSED = forms.EVERY
 STRIDES = {'identity': 1, 'project': 1, 'stride': 2, 'blur': 2}
 
 
@@ -27,8 +28,9 @@ def random_tree(shapes, seed):
 
 
 def make_block(kind, gate, form, dtype, shortcut, group_size=0, train=True):
-  descriptor, filter_maps = FORMS[form]
   make_gate = gates.find(gate)
+  chosen = forms.choose(*form.split(' on '), gated=make_gate is not None, preact=kind[1])
+  descriptor, filter_maps = chosen.of(train), chosen.filter_maps
   if make_gate is not None:
     make_gate = functools.partial(make_gate, filter_maps=filter_maps, columns=8, group_size=group_size)
   return blocks.BLOCKS[kind](
@@ -47,17 +49,18 @@ def make_block(kind, gate, form, dtype, shortcut, group_size=0, train=True):
 def run_each(seeds, kind, gate, form, dtype, shortcut, group_size=0, batch=8):
   """Loss, output, new statistics and gradients of a block fed as a net would, for images of each seed; jitted once."""
   shape = (batch, 7, 6, 32 * blocks.expansion(kind[0]) if shortcut == 'identity' else 16)
-  images = [np.random.default_rng(seed).normal(0.3, 1, shape).astype(np.float32) for seed in seeds]
-  carries = form == 'fused' and kind[1] and shortcut == 'identity'
+  images = [np.random.default_rng(seed).normal(0.3, 1, shape).astype(jnp.bfloat16).astype(np.float32) for seed in seeds]
+  carries = form != REFERENCE and kind[1] and shortcut == 'identity'
   block = make_block(kind, gate, form, dtype, shortcut, group_size)
   shapes = jax.eval_shape(lambda k, x: block.init(k, x), jax.random.key(0), jnp.asarray(images[0], dtype))
-  params = jax.tree.map(lambda a: a.astype(dtype), random_tree(shapes['params'], 1))
-  stats = jax.tree.map(lambda a: jnp.abs(a).astype(dtype), random_tree(shapes['batch_stats'], 2))
+  kind_of_values = at_least_float32(dtype)
+  params = jax.tree.map(lambda a: a.astype(kind_of_values), random_tree(shapes['params'], 1))
+  stats = jax.tree.map(lambda a: jnp.abs(a).astype(kind_of_values), random_tree(shapes['batch_stats'], 2))
 
   def loss(params, x):
     carried = x.mean((1, 2)) if carries else None
     (y, _), updated = block.apply({'params': params, 'batch_stats': stats}, x, carried, mutable=['batch_stats'])
-    weights = jnp.sin(jnp.arange(y.size, dtype=dtype)).reshape(y.shape)
+    weights = jnp.sin(jnp.arange(y.size, dtype=kind_of_values)).reshape(y.shape)
     return (weights * y).sum(), (y, updated)
 
   infer = make_block(kind, gate, form, dtype, shortcut, train=False)
@@ -85,31 +88,55 @@ def combinations():
 @pytest.mark.parametrize(('kind', 'gate', 'shortcut'), list(combinations()))
 def test_fused_equals_reference_in_float64(kind, gate, shortcut):
   with jax.enable_x64(True):
-    reference, fused = (run(kind, gate, form, jnp.float64, shortcut) for form in ('reference', 'fused'))
-  chex.assert_trees_all_close(fused, reference, atol=1e-9, rtol=1e-9)
+    reference, *fused = (run(kind, gate, form, jnp.float64, shortcut) for form in forms.EVERY)
+  for found in fused:
+    chex.assert_trees_all_close(found, reference, atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.parametrize(('gate', 'preact'), [('pair_1x1', True), ('folded_3x3', True), ('pair_1x1', False)])
-def test_fused_equals_reference_in_groups(gate, preact):
+@pytest.mark.parametrize(
+  ('gate', 'block', 'preact'),
+  [
+    ('pair_1x1', 'basic', True),
+    ('folded_3x3', 'basic', True),
+    ('pair_1x1', 'basic', False),
+    ('none', 'bottleneck', False),
+    ('pair_1x1', 'bottleneck', False),
+  ],
+)
+def test_fused_equals_reference_in_groups(gate, block, preact):
   with jax.enable_x64(True):
-    reference, fused = (
-      run(('basic', preact), gate, form, jnp.float64, 'stride', group_size=2) for form in ('reference', 'fused')
-    )
-    whole = run(('basic', preact), gate, 'fused', jnp.float64, 'stride')
-  chex.assert_trees_all_close(fused, reference, atol=1e-9, rtol=1e-9)
-  assert abs(fused[0][0][0] - whole[0][0][0]) > 1e-3  # groups do change the numbers
+    reference, *fused = (run((block, preact), gate, form, jnp.float64, 'project', group_size=2) for form in forms.EVERY)
+    whole = run((block, preact), gate, 'fused on cpu', jnp.float64, 'project')
+  for found in fused:
+    chex.assert_trees_all_close(found, reference, atol=1e-9, rtol=1e-9)
+    assert abs(found[0][0][0] - whole[0][0][0]) > 1e-3  # groups do change the numbers
 
 
-def test_fused_is_the_same_on_eight_devices():
+@pytest.mark.parametrize(('form', 'preact'), [('fused on cpu', True), ('fused on gpu', True), ('fused on gpu', False)])
+def test_fused_is_the_same_on_eight_devices(form, preact):
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   with jax.enable_x64(True):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 6, 6, 128)))
-    block = make_block(('bottleneck', True), 'pair_2x1', 'fused', jnp.float64, 'identity')
+    block = make_block(('bottleneck', preact), 'pair_2x1', form, jnp.float64, 'identity')
     variables = block.init(jax.random.key(0), x)
     step = jax.jit(lambda x: block.apply(variables, x, x.mean((1, 2)), mutable=['batch_stats']))
     one, eight = step(x), step(jax.device_put(x, NamedSharding(mesh, PartitionSpec('data'))))
   assert len(eight[0][0].sharding.device_set) == 8
   chex.assert_trees_all_close(jax.device_get(one), jax.device_get(eight), atol=1e-11)
+
+
+def rounding_ratios(seeds, kind, gate, form, dtype, shortcut):
+  """[seeds, results]: distance of each result from float64 over that of the reference."""
+  with jax.enable_x64(True):
+    truths = run_each(seeds, kind, gate, REFERENCE, jnp.float64, shortcut, batch=16)
+  errors = []
+  for one in (REFERENCE, form):
+    found = jax.tree.map(
+      lambda a: np.asarray(a, np.float64), run_each(seeds, kind, gate, one, dtype, shortcut, batch=16)
+    )
+    leaves = zip(jax.tree.leaves(found), jax.tree.leaves(truths), strict=True)
+    errors.append([np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in leaves])
+  return np.divide(errors[1], errors[0]).reshape(len(seeds), -1)
 
 
 @pytest.mark.parametrize(
@@ -121,16 +148,26 @@ def test_float32_rounding_of_the_fused_form_is_no_worse(kind, gate):
   From seed to seed the ratio varies by a factor of 1.2 (one standard deviation; 0.9 to 1.9 were seen), with sixteen
   seeds their mean by 1.05. It was 1.19, 0.91, 1.08 for the three cases with JAX 0.10.2, 1.22, 0.89, 1.07 with 0.12.0.
   """
-  seeds = range(16)
-  with jax.enable_x64(True):
-    truths = run_each(seeds, kind, gate, 'reference', jnp.float64, 'stride', batch=16)
-  errors = []
-  for form in ('reference', 'fused'):
-    singles = run_each(seeds, kind, gate, form, jnp.float32, 'stride', batch=16)
-    leaves = zip(jax.tree.leaves(singles), jax.tree.leaves(truths), strict=True)
-    errors.append([np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in leaves])
-  ratios = np.divide(errors[1], errors[0])
-  assert np.exp(np.mean(np.log(ratios))) < 1.5, ratios.reshape(len(seeds), -1)
+  ratios = rounding_ratios(range(16), kind, gate, 'fused on cpu', jnp.float32, 'stride')
+  assert np.exp(np.mean(np.log(ratios))) < 1.5, ratios
+
+
+@pytest.mark.parametrize(
+  ('kind', 'gate', 'shortcut'),
+  [
+    (('bottleneck', False), 'pair_1x1', 'project'),
+    (('bottleneck', True), 'pair_1x1', 'identity'),
+    (('bottleneck', False), 'none', 'identity'),
+  ],
+)
+def test_bfloat16_rounding_of_a_gpus_form_is_no_worse(kind, gate, shortcut):
+  """The same in bfloat16, and of the output at inference by itself: there offsets are rounded that are not otherwise.
+
+  It was 1.07, 0.89, 0.98 for the three cases, of the output at inference 1.04, 1.12, 0.98.
+  """
+  ratios = rounding_ratios(range(6), kind, gate, 'fused on gpu', jnp.bfloat16, shortcut)
+  assert np.exp(np.mean(np.log(ratios))) < 1.2, ratios
+  assert np.exp(np.mean(np.log(ratios[:, -1]))) < 1.2, ratios
 
 
 @pytest.mark.parametrize('size', [(5, 8), (7, 7), (4, 3)])
@@ -174,10 +211,10 @@ def test_patch_moments_survive_a_large_mean():
 
 def test_scale_is_between_zero_and_one_and_scales_the_residual_only():
   x = jax.random.normal(jax.random.key(0), (4, 5, 5, 128))
-  block = make_block(('bottleneck', True), 'double_fc', 'fused', jnp.float32, 'identity')
+  block = make_block(('bottleneck', True), 'double_fc', 'fused on cpu', jnp.float32, 'identity')
   variables = block.init(jax.random.key(1), x)
   (y, _), seen = block.apply(variables, x, mutable=['intermediates', 'batch_stats'])
-  plain = make_block(('bottleneck', True), 'none', 'fused', jnp.float32, 'identity')
+  plain = make_block(('bottleneck', True), 'none', 'fused on cpu', jnp.float32, 'identity')
   params = {name: value for name, value in variables['params'].items() if name != 'gate'}
   (ungated, _), _ = plain.apply({'params': params, 'batch_stats': variables['batch_stats']}, x, mutable=['batch_stats'])
   scale = seen['intermediates']['scale'][0]

@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmpe_jax.models import blocks, gates, layers, norms
-from cmpe_jax.models.builder import FORMS
-from cmpe_jax.names import GATE_FORMS
+from cmpe_jax.models import blocks, forms, gates, layers, norms
 
 GATES = {'se': 'se', 'double_fc': 'double_fc', '1x1': 'pair_1x1', '2x1': 'pair_2x1', '3x3': 'folded_3x3'}
 FILES = sorted((pathlib.Path(__file__).parents[1] / 'golden' / 'blocks').glob('*.npz'))
 
 
 def make_block(meta, form, train, dtype):
-  descriptors, filter_maps = FORMS[form]
-  gate = functools.partial(gates.find(GATES[meta['variant']]), filter_maps=filter_maps, columns=meta['fold_columns'])
+  chosen = forms.choose(*form.split(' on '), gated=True, preact=True)
+  gate = gates.find(GATES[meta['variant']])
+  gate = functools.partial(gate, filter_maps=chosen.filter_maps, columns=meta['fold_columns'])
+  descriptors = chosen.of(train)
   kind = blocks.PreactBottleneck if meta['family'] == 'resnet' else blocks.PreactBasic
   return kind(
     base_width=meta['base_width'],
@@ -50,7 +50,7 @@ def assert_close(name, ours, golden, absolute):
   chex.assert_trees_all_close(np.asarray(ours), expected.astype(np.float64), atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize('form', GATE_FORMS)
+@pytest.mark.parametrize('form', forms.EVERY)
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
 def test_block_equals_the_authors_in_float64(file, form):
   golden = np.load(file)
@@ -59,7 +59,7 @@ def test_block_equals_the_authors_in_float64(file, form):
     x, cotangent = (jnp.asarray(golden[name], jnp.float64) for name in ('x', 'cotangent'))
     params, stats = tree(golden, 'param/', jnp.float64), tree(golden, 'stat/', jnp.float64)
     # A shared descriptor as the block before it would hand on; the shortcut is the raw input unless it projects.
-    carried = None if meta['project'] or form == 'reference' else x.mean((1, 2))
+    carried = None if meta['project'] or form.startswith('reference') else x.mean((1, 2))
 
     def run(params, x, train):
       block = make_block(meta, form, train, jnp.float64)
@@ -86,7 +86,7 @@ def test_block_equals_the_authors_in_float64(file, form):
     assert_close(f'stat_after/{name}', value, golden, 3e-7)  # theirs: momentum is float32(0.9)
 
 
-@pytest.mark.parametrize('form', GATE_FORMS)
+@pytest.mark.parametrize('form', forms.EVERY)
 @pytest.mark.parametrize('name', ['resnet_c32_identity_3x3', 'wrn_c32_project_2x1'])
 def test_gradient_of_the_input_when_the_block_pools_it_itself(name, form):
   """Without a carried descriptor the gradient through v reaches x too."""

@@ -49,7 +49,7 @@ class Variant:
     try:
       config = self.config(base, base.seed)
       check(config)
-      builder.of_run(datasets.describe(config).resolve(config))
+      builder.of_run(datasets.describe(config).resolve(config), 'cpu')
     except UserError as error:
       raise UserError(f'{self.name} cannot be compared: {error}') from error
 

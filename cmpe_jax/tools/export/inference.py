@@ -33,7 +33,7 @@ def function(run: trained.Trained) -> Callable[[jax.Array], jax.Array]:
   config = run.config.model.copy_and_resolve_references()
   config.gate_form = 'fused'
   config.scan_blocks = False  # each block's constants are found by the path of its modules
-  model = builder.build(config)
+  model = builder.build(config, platform='cpu')  # one program for all; what `fold` does here, a GPU's form would do
   params, constants = fold(run.variables, config)
 
   def apply_folded(call: Callable, arguments: tuple, keywords: Tree, context: nn.module.InterceptorContext) -> Any:

@@ -115,7 +115,9 @@ class Plan:
       {'batch_size': size, 'accumulate_steps': 1, 'eval_batch_size': evaluated, 'learning_rate_batch_size': 0}
     )
     config.model.scan_blocks = False
-    return Plan(dataclasses.replace(run, config=config, model=builder.of_run(config)))
+    return Plan(
+      dataclasses.replace(run, config=config, model=builder.of_run(config, run.mesh.devices.flat[0].platform))
+    )
 
   def _compile(self, call: Any, tree: Any, inputs: tuple[Any, Any], images: int) -> StepCost:
     traced = call.trace(_replicated(tree, self._run.mesh), *inputs)

@@ -52,7 +52,7 @@ class Part:
 
 def parameters(config: ml_collections.ConfigDict) -> int:
   """Parameters of a resolved configuration. Raises `UserError`: it has no such network."""
-  model = builder.build(config.model, config.dtype)
+  model = builder.build(config.model, config.dtype, platform='cpu')  # all forms have the same
   with jax.enable_x64(config.dtype == 'float64'):
     return count(jax.eval_shape(lambda x: model.init(jax.random.key(0), x), _image(config))['params'])
 

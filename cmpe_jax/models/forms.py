@@ -1,0 +1,55 @@
+"""Which form computes a network: chosen here, by back end, order of activation and gate, in training and at inference.
+
+All forms give the same numbers, from the same parameters. What each saves, in bytes, stands in docs/speed.md.
+"""
+
+import dataclasses
+
+from cmpe_jax.models import map_filters
+from cmpe_jax.models.descriptors import FUSED, REFERENCE, Descriptors
+from cmpe_jax.models.map_filters import FilterMaps
+
+EVERY = ('reference on cpu', 'fused on cpu', 'fused on gpu')  # that differ, the oracle first
+
+
+@dataclasses.dataclass(frozen=True)
+class Forms:
+  """How blocks pool in training and at inference, and how gates filter."""
+
+  train: Descriptors
+  infer: Descriptors
+  filter_maps: FilterMaps
+
+  def of(self, train: bool) -> Descriptors:
+    """Those of a mode."""
+    return self.train if train else self.infer
+
+
+def choose(form: str, platform: str, gated: bool, preact: bool) -> Forms:
+  """The forms of a network.
+
+  Args:
+    form: of `names.GATE_FORMS`.
+    platform: 'cpu', 'gpu' or 'tpu', as JAX calls a device's.
+    gated: whether its blocks have gates.
+    preact: the order of activation.
+  """
+  if form == 'reference':
+    return Forms(REFERENCE, REFERENCE, map_filters.filter_maps_reference)
+  train, infer = FUSED, FUSED
+  if platform == 'gpu':
+    train, infer = _train_on_gpu(gated, preact), _infer_on_gpu(gated, preact)
+  return Forms(train, infer, map_filters.filter_maps_fused)
+
+
+def _train_on_gpu(gated: bool, preact: bool) -> Descriptors:
+  """A GPU's compiler fuses nothing into a convolution, so that a map saved is a map saved."""
+  if not preact:
+    return dataclasses.replace(FUSED, expand=True, carry_relu=True)
+  if not gated:
+    return FUSED
+  return dataclasses.replace(FUSED, expand=True, settle=True, share_sums=True)
+
+
+def _infer_on_gpu(gated: bool, preact: bool) -> Descriptors:
+  return dataclasses.replace(FUSED, fold=True, carry_relu=gated and not preact, apart=gated and preact)

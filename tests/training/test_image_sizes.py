@@ -74,23 +74,34 @@ def same(one, other, steps):
 
 @pytest.fixture
 def compiled(monkeypatch):
-  """[(name, calls that the run of a process compiled)], the number of programs in each asked for when it is read."""
-  made = []
+  """How many programs a run compiles, by name, since it was asked the last time."""
+  counts = {}
   for name in ('train', 'eval'):
     original = getattr(step, f'compile_{name}')
 
     def compile_step(*arguments, name=name, original=original):
-      made.append((name, original(*arguments)))
-      return made[-1][1]
+      counts[name] = 0
+      return Counted(original(*arguments), counts, name)
 
     monkeypatch.setattr(step, f'compile_{name}', compile_step)
 
   def programs():
-    found = [(name, call._cache_size()) for name, call in made]
-    made.clear()
-    return dict(found)
+    found = dict(counts)
+    counts.clear()
+    return found
 
   return programs
+
+
+class Counted:
+  """A jitted function that counts the shapes it is lowered for; called otherwise it would compile unseen."""
+
+  def __init__(self, call, counts, name):
+    self._call, self._counts, self._name = call, counts, name
+
+  def lower(self, *given):
+    self._counts[self._name] += 1
+    return self._call.lower(*given)
 
 
 class Stopped(Exception):

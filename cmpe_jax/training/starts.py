@@ -36,16 +36,18 @@ class Kept:
     self._file: int | None = None
     self._length, self._cost, self._last = 0, math.inf, 0.0
     self._lock, self._over = threading.Lock(), threading.Event()
-    self._broken = False
+    self._broken = True
     self._thread = threading.Thread(target=self._watch, daemon=True)
 
   def begin(self) -> None:
     """Makes the file, whose number is the next one."""
     with self._telling():
-      self._path = self._place / f'{len(paths(self._place)) + 1:04d}.json'
+      numbers = [int(path.stem) for path in paths(self._place)]
+      self._path = self._place / f'{max(numbers, default=0) + 1:04d}.json'
       if not places.is_bucket(self._place):
         self._place.mkdir(parents=True, exist_ok=True)
         self._file = os.open(os.fspath(self._path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+      self._broken = False
     self.write()
     self._thread.start()
     if self._file is not None:
@@ -121,7 +123,9 @@ def keep(account: Account, workdir: str, is_first: bool) -> Iterator[Kept | None
 def paths(place: epath.Path) -> list[epath.Path]:
   """The files of a folder of starts, in order."""
   found = place.iterdir() if place.exists() else ()  # a bucket has no empty folders
-  return sorted(path for path in found if path.suffix == '.json')
+  return sorted(
+    (path for path in found if path.suffix == '.json' and path.stem.isdigit()), key=lambda path: int(path.stem)
+  )
 
 
 def read(workdir: str) -> list[dict[str, Any]]:

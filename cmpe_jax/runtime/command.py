@@ -35,7 +35,7 @@ def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
     except Exception:
       if not watch.told():
         raise
-      code = _end(RESUMABLE, f'interrupted. {AGAIN}')  # in code that turned the KeyboardInterrupt into something else
+      code = _interrupted()  # in code that turned the KeyboardInterrupt into something else
     finally:
       if code:
         peers.ends_with(code)
@@ -53,7 +53,7 @@ def _run(body: Callable[[], object], argv: list[str]) -> int:
   except Interrupted as error:
     return _end(RESUMABLE, str(error))
   except KeyboardInterrupt:
-    return _end(RESUMABLE, f'interrupted. {AGAIN}')
+    return _interrupted()
   except RuntimeError as error:
     first = (str(error) or type(error).__name__).splitlines()[0]
     if 'RESOURCE_EXHAUSTED' in str(error):
@@ -65,6 +65,12 @@ def _run(body: Callable[[], object], argv: list[str]) -> int:
     return _of_waiting(error) if _is_one_of_several() else _of_storage(error)
   except Exception as error:
     return _of_storage(error)
+
+
+def _interrupted() -> int:
+  code = _end(RESUMABLE, f'interrupted. {AGAIN}')
+  watch.end_together(code)
+  return code
 
 
 def _of_waiting(error: TimeoutError) -> int:

@@ -154,6 +154,13 @@ def leave(thread: threading.Thread) -> None:
     _watch.left.append(thread)
 
 
+def end_together(code: int) -> None:
+  """Ends an interrupted process, and tells the others, if it is one of several: else they would wait for its heart."""
+  if _watch and (store := _watch.store()) is not None:
+    _tell(store)
+    os._exit(code)
+
+
 def close(code: int) -> None:
   """Ends the process if a thread is still in native code: the interpreter's own end would wait for it, or crash."""
   if _watch and any(thread.is_alive() for thread in _watch.left):

@@ -107,7 +107,10 @@ def origins(each: Gathered) -> list[str]:
       code = f'commit {commit[:12]}{", with changes" * commit.endswith("+")}' if commit else 'an unknown commit'
       machine = f'{origin.get("devices", "unknown devices")}, {origin.get("processor", "an unknown processor")}'
       made.setdefault(f'{code}; {versions}; {machine}', []).append((origin.get('date', ''), f'{name} {seed}'))
-  return [f'{len(runs)} runs, {_days(day for day, _ in runs)}: {text}' for text, runs in made.items()]
+  return [
+    f'{len(runs)} {"run" if len(runs) == 1 else "runs"}, {_days(day for day, _ in runs)}: {text}'
+    for text, runs in made.items()
+  ]
 
 
 def _days(given: Iterable[str]) -> str:

@@ -210,13 +210,12 @@ def versions(python: str) -> dict[str, str]:
 def main() -> None:
   """The command."""
   every = [way for ways in WAYS.values() for way in ways]
-  usual = [way for way in every if 'compile' not in way]  # its compiler takes minutes
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--batch_size', type=int, default=8)
   parser.add_argument('--image_size', type=int, default=224)
   parser.add_argument('--threads', type=int, default=len(os.sched_getaffinity(0)))
   parser.add_argument('--rounds', type=int, default=10)
-  parser.add_argument('--ways', nargs='+', choices=every, default=usual, metavar='WAY', help=f'of {every}')
+  parser.add_argument('--ways', nargs='+', choices=every, default=every, metavar='WAY', help=f'of {every}')
   parser.add_argument('--torch_python', default=sys.executable, help='the Python that has torch and timm')
   parser.add_argument('--json', type=pathlib.Path, help='a file that gets the numbers')
   parser.add_argument('--worker', choices=tuple(WAYS), help=argparse.SUPPRESS)

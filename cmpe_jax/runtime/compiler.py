@@ -6,23 +6,25 @@ import os
 import jax
 from jax.sharding import Mesh
 
+LARGE = 128  # pixels of an image's side: between 32 and 224, which were measured
 LIBRARY = 'xla_cpu_experimental_ynn_fusion_type'
 OWN_CONVOLUTIONS = {
   LIBRARY: ','.join(f'LIBRARY_FUSION_TYPE_{part}' for part in ('DOT', 'INDIVIDUAL_DOT', 'REDUCE', 'ELTWISE'))
 }
 
 
-def for_training(mesh: Mesh) -> dict[str, str]:
-  """The `compiler_options` of a training step on these devices: {} but on CPUs.
+def for_training(mesh: Mesh, image_size: int) -> dict[str, str]:
+  """The `compiler_options` of a training step on these devices: {} but for large images on CPUs.
 
-  There XLA gives convolutions to a library, which takes two to three times as long as XLA's own code for the gradients
-  of kernels (8 maps of 56x56x64: 71 and 153 GFLOP/s, 128 of 16x16x32: 62 and 150; 2 cores with AVX-512). Without that,
-  training took 0.77 to 0.87 of the processor's time (ResNet-20 on 32x32, ResNet-50 on 224x224), for half as much memory
-  again. Not for inference, which took 1.05 to 1.25 of it.
+  There XLA gives convolutions to a library, which takes two to four times as long as XLA's own code for the gradients
+  of 3x3 kernels (8 maps of 56x56x64: 71 and 25 ms, 8 of 28x28x128: 62 and 16; processor time with AVX-512). Without
+  that a ResNet-50 on 224x224 trained 1.10 times as fast, for half as much memory again. A ResNet-20 on 32x32 gained 2 %
+  only, and inference lost 5 % (224x224) and 20 % (32x32): they leave the choice to XLA.
 
   A version of XLA that does not know the option does without; who sets it in XLA_FLAGS keeps what is there.
   """
-  if mesh.devices.flat[0].platform != 'cpu' or LIBRARY in os.environ.get('XLA_FLAGS', ''):
+  large = image_size >= LARGE and mesh.devices.flat[0].platform == 'cpu'
+  if not large or LIBRARY in os.environ.get('XLA_FLAGS', ''):
     return {}
   return OWN_CONVOLUTIONS if _known() else {}
 

@@ -31,5 +31,5 @@ def write(workdir: str, config: ml_collections.ConfigDict, variables: dict[str, 
       raise UserError(f'workdir={str(workdir)!r} has checkpoints already: give a new one.')
     mesh = meshes.make(jax.local_devices()[:1])
     variables = jax.tree.map(lambda x: np.asarray(x, at_least_float32(config.dtype)), variables)
-    first = state.create(meshes.replicate(variables, mesh), updates, ema=config.ema_decay > 0)
+    first = state.create(variables, updates, ema=config.ema_decay > 0)
     checkpoints.save(meshes.replicate(first, mesh), config)

@@ -59,4 +59,4 @@ def _initial(run: Run, console: Console, go_on: bool) -> TrainState:
   if run.init_from and not go_on:
     variables, report = processes.together('init_from', lambda: warm_start.load(run.config, variables))
     console.say(report)
-  return meshes.replicate(run.state(meshes.replicate(variables, run.mesh)), run.mesh)
+  return meshes.replicate(run.state(variables), run.mesh)

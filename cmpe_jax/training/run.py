@@ -17,6 +17,7 @@ from cmpe_jax.data.datasets.dataset import Dataset
 from cmpe_jax.data.source import Materialize, Source
 from cmpe_jax.models import builder, initializers
 from cmpe_jax.models.resnet import ResNet
+from cmpe_jax.runtime import compiler
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.training import optimizer, randomness, schedule, state, step
 
@@ -70,7 +71,9 @@ class Run:
 
   def train_call(self, materialize: Materialize, unroll: bool | None = None) -> jax.stages.Wrapped:
     """`call(state, resident, drawn) -> (state, metrics)`, jitted; see `step.compile_train`, `step.Steps.train`."""
-    return step.compile_train(self.steps.train(self.optimizer, self.rate, unroll), materialize, self.mesh)
+    train_step = self.steps.train(self.optimizer, self.rate, unroll)
+    options = compiler.for_training(self.mesh, self.dataset.image_size)
+    return step.compile_train(train_step, materialize, self.mesh, options)
 
   def eval_call(self, materialize: Materialize) -> jax.stages.Wrapped:
     """`call(variables, resident, drawn) -> metrics`, jitted."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import flax
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -33,13 +33,18 @@ class TrainState:
 
 
 def create(variables: dict[str, Any], optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
-  """The state before the first step, from initial variables {'params', 'batch_stats'}."""
+  """The state before the first step, from initial variables {'params', 'batch_stats'}.
+
+  What is new in it lies on the host. SGD's momentum and counters begin at zero: `optimizer.init` would compile a
+  program of zeros for each shape of a parameter to say so, a second in all.
+  """
   params, batch_stats = variables['params'], variables['batch_stats']
+  like = jax.eval_shape(optimizer.init, params)
   return TrainState(
-    step=jnp.zeros((), jnp.int32),
+    step=np.zeros((), np.int32),  # type: ignore[arg-type]  # on the devices once it is replicated
     params=params,
     batch_stats=batch_stats,
-    opt_state=optimizer.init(params),
+    opt_state=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like),
     ema={'params': params, 'batch_stats': batch_stats} if ema else {},
   )
 

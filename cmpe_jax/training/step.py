@@ -19,7 +19,6 @@ from cmpe_jax.data import augment
 from cmpe_jax.data.datasets.dataset import Dataset
 from cmpe_jax.data.source import Batch, Materialize
 from cmpe_jax.models.precision import at_least_float32
-from cmpe_jax.runtime import compiler
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.training import objective
 from cmpe_jax.training.randomness import AUGMENT, DROPOUT, MIXUP, key
@@ -166,8 +165,10 @@ def _average(state: TrainState, new: dict[str, Any], decay: float) -> dict[str, 
   return jax.tree.map(average, state.ema, new)
 
 
-def compile_train(train_step: Callable[..., State], materialize: Materialize, mesh: Mesh) -> jax.stages.Wrapped:
-  """`call(state, resident, drawn) -> (state, metrics)`, jitted, the state donated.
+def compile_train(
+  train_step: Callable[..., State], materialize: Materialize, mesh: Mesh, options: dict[str, str] | None = None
+) -> jax.stages.Wrapped:
+  """`call(state, resident, drawn) -> (state, metrics)`, jitted with compiler `options`, the state donated.
 
   `drawn` has a leading axis of `count` steps, and so have the metrics. One step is called straight; more run inside
   `lax.scan`, with the same results up to the rounding of another compilation: losses equal to 1e-10 in float64, and in
@@ -183,7 +184,6 @@ def compile_train(train_step: Callable[..., State], materialize: Materialize, me
       return state, jax.tree.map(lambda x: x[None], metrics)
     return jax.lax.scan(lambda carry, x: one(resident, carry, x), state, drawn)
 
-  options = compiler.for_training(mesh)
   return jax.jit(call, donate_argnums=0, out_shardings=meshes.replicated(mesh), compiler_options=options)
 
 

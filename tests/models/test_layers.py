@@ -29,8 +29,8 @@ def test_convolution_1x1_and_its_gradients_are_the_sums_they_should_be(channels,
     np.testing.assert_allclose(dk[0, 0], np.einsum('nhwi,nhwo->io', seen, g), rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize(('channels', 'transposed'), [((64, 256), 64), ((256, 64), 64)])
-def test_gradient_of_a_1x1_kernel_transposes_the_smaller_operand(channels, transposed):
+@pytest.mark.parametrize('channels', [(64, 256), (256, 64)])
+def test_gradient_of_a_1x1_kernel_transposes_no_operand(channels):
   """On a CPU, where 1x1 convolutions are matrix products."""
   x = jax.ShapeDtypeStruct((8, 20, 20, channels[0]), np.float32)
   kernel = jax.ShapeDtypeStruct((1, 1, *channels), np.float32)
@@ -40,4 +40,5 @@ def test_gradient_of_a_1x1_kernel_transposes_the_smaller_operand(channels, trans
     return jax.vjp(lambda k: layers.convolve(2 * x, k, (1, 1), (0, 0)), kernel)[1](3 * g)
 
   text = jax.jit(gradient).lower(x, kernel, g).compile().as_text()
-  assert {int(size) for size in re.findall(rf'f32\[(\d+),{ROWS}\]', text)} == {transposed}
+  assert f'f32[{ROWS},{channels[0]}]' in text
+  assert not re.findall(rf'f32\[\d+,{ROWS}\]', text)

@@ -31,8 +31,13 @@ def known():
   compiler._known.cache_clear()
 
 
+def options(image_size=224):
+  return compiler.for_training(meshes.make(jax.devices()[:1]), image_size)
+
+
 def lowered():
-  call = step.compile_train(train_step, lambda resident, drawn: drawn, meshes.make(jax.devices()[:1]))
+  mesh = meshes.make(jax.devices()[:1])
+  call = step.compile_train(train_step, lambda resident, drawn: drawn, mesh, options())
   return call.lower(KERNEL, {}, X[None])
 
 
@@ -51,15 +56,18 @@ def test_the_kernel_gradient_of_a_training_step_is_no_call_of_the_library(known)
 
 def test_another_version_that_does_not_know_the_option_compiles_without(known, monkeypatch):
   monkeypatch.setattr(compiler, 'OWN_CONVOLUTIONS', {'xla_cpu_no_such_option': 'x'})
-  assert compiler.for_training(meshes.make(jax.devices()[:1])) == {}
+  assert options() == {}
   lowered().compile()
 
 
+def test_small_images_take_what_xla_takes(known):
+  assert options(32) == {}
+
+
 def test_xla_flags_go_before(known, monkeypatch):
-  mesh = meshes.make(jax.devices()[:1])
-  assert list(compiler.for_training(mesh)) == [compiler.LIBRARY]
+  assert list(options()) == [compiler.LIBRARY]
   monkeypatch.setenv('XLA_FLAGS', f'--{compiler.LIBRARY}=')
-  assert compiler.for_training(mesh) == {}
+  assert options() == {}
 
 
 def test_the_cache_keeps_programs_of_other_options_apart(tmp_path):

@@ -215,7 +215,7 @@ def train_digits(devices: int, dtype: str, steps: int, per_call: int = 1) -> np.
   run = assemble(config, jax.devices()[:devices])
   source = run.open('train')
   call = run.train_call(source.materialize)
-  current = meshes.replicate(run.state(meshes.replicate(run.variables(), run.mesh)), run.mesh)
+  current = meshes.replicate(run.state(run.variables()), run.mesh)
   found = []
   for drawn in source.train((i, per_call, 8) for i in range(0, steps, per_call)):
     current, metrics = call(current, source.resident, drawn)

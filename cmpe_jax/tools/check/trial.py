@@ -80,7 +80,7 @@ class Trial:
     """Compiles the step that training takes. Raises `UserError` if it needs more memory than a device has."""
     run = self._run
     call = run.train_call(self._source.materialize)
-    self._state = meshes.replicate(run.state(meshes.replicate(run.variables(), run.mesh)), run.mesh)
+    self._state = meshes.replicate(run.state(run.variables()), run.mesh)
     began = time.perf_counter()
     self._step = call.lower(self._state, self._source.resident, self._drawn[0]).compile()  # type: ignore[attr-defined]
     seconds = time.perf_counter() - began

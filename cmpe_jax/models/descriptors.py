@@ -83,7 +83,7 @@ def _sum_of_pixels(x: Array, strides: Pair) -> Array:
     return _sums_of_taps(x, (1, 1), strides, (0, 0))[:, 0]
 
   def of_all(x: Array) -> Array:
-    return total(jnp.where(_seen(x.shape[1:3], strides), x, jnp.zeros((), x.dtype)))
+    return total(jnp.where(_seen((x.shape[1], x.shape[2]), strides), x, jnp.zeros((), x.dtype)))
 
   return jax.lax.platform_dependent(x, cpu=of_slice, cuda=of_all, rocm=of_all, default=of_mask)
 
@@ -114,7 +114,7 @@ def with_sums(x: Array, strides: Pair) -> tuple[Array, Array]:
 
 
 def _sums_forward(x: Array, strides: Pair) -> tuple[tuple[Array, Array], Pair]:
-  return with_sums(x, strides), x.shape[1:3]
+  return with_sums(x, strides), (x.shape[1], x.shape[2])
 
 
 def _sums_backward(strides: Pair, size: Pair, gradients: tuple[Array, Array]) -> tuple[Array]:

@@ -63,7 +63,9 @@ class Expansion:
     With an example's own kernel K = scale * gain * W the offset is scale * offset - mean @ K, from the rounded K:
     otherwise all pixels shared an error.
     """
-    if self.gain is None:
+    factor: Array | None
+    shift: Array | None
+    if self.gain is None or self.offset is None:
       factor, shift = scale, None
     else:
       factor, shift = (self._rows(self.gain), self._rows(self.offset))

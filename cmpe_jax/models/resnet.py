@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cmpe_jax.models import blocks, gates, initializers, paths, scan
+from cmpe_jax.models.descriptors import Descriptors
 from cmpe_jax.models.forms import Forms
 from cmpe_jax.models.layers import Conv
 from cmpe_jax.models.norms import BatchNorm
@@ -65,7 +66,8 @@ class ResNet(nn.Module):
   @nn.compact
   def __call__(self, images: Array, train: bool = False) -> Array:
     """Normalized images [N, H, W, 3] -> logits [N, num_classes] in at least float32."""
-    conv = functools.partial(Conv, dtype=self.dtype, descriptors=self.forms.of(train), blurs=self.blur_pool)
+    pooling = self.forms.of(train)
+    conv = functools.partial(Conv, dtype=self.dtype, descriptors=pooling, blurs=self.blur_pool)
     norm = functools.partial(BatchNorm, train=train, dtype=self.dtype, group_size=self.bn_group_size)
     frozen_norm = functools.partial(norm, train=False)
     stem_norm = frozen_norm if self.frozen_stages else norm
@@ -74,7 +76,7 @@ class ResNet(nn.Module):
     for stage, specs in itertools.groupby(self.block_specs(x.shape[-1]), lambda spec: spec['stage']):
       frozen = stage <= self.frozen_stages
       own_norm = frozen_norm if frozen else norm
-      make = functools.partial(self.make_block, conv=conv, norm=own_norm, train=train and not frozen)
+      make = functools.partial(self.make_block, conv=conv, norm=own_norm, pooling=pooling, train=train and not frozen)
       x, v = self.run_stage(list(specs), make, x, v)
       if frozen:
         x, v = jax.lax.stop_gradient((x, v))
@@ -140,7 +142,7 @@ class ResNet(nn.Module):
       x, v = scan.run(self, block, [spec['name'] for spec in specs[1:]], x, v)
     return x, v
 
-  def make_block(self, spec: dict[str, Any], conv: Make, norm: Make, train: bool) -> blocks.Block:
+  def make_block(self, spec: dict[str, Any], conv: Make, norm: Make, pooling: Descriptors, train: bool) -> blocks.Block:
     """The block of a spec of `block_specs`."""
     spec = dict(spec)
     columns, _ = spec.pop('columns'), spec.pop('stage')
@@ -160,7 +162,7 @@ class ResNet(nn.Module):
       conv=conv,
       norm=norm,
       gate=gate,
-      descriptors=conv.keywords['descriptors'],
+      descriptors=pooling,
       train=train,
       dropout=self.dropout,
       zero_scale=self.zero_scale,

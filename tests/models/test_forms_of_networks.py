@@ -1,0 +1,44 @@
+"""A GPU's form of whole networks against the reference: what blocks are put into, loops, recomputation, frozen stages."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cmpe_jax import config as configuration
+from cmpe_jax import models
+from cmpe_jax.models import builder
+
+CASES = {
+  'post-remat-zero': ({'gate': 'pair_1x1', 'preact': False, 'zero_init': True}, {'remat': True}),
+  'post-frozen-blur': ({'gate': 'none', 'preact': False, 'blur_pool': True}, {'frozen_stages': 1}),
+  'pre-scan': ({'gate': 'pair_1x1', 'scan_blocks': True}, {}),
+  'pre-frozen-blur': ({'gate': 'se', 'blur_pool': True}, {'frozen_stages': 1}),
+}
+FAST = 'post-remat-zero'
+
+
+@pytest.mark.parametrize('case', [pytest.param(c, marks=[] if c == FAST else [pytest.mark.slow]) for c in CASES])
+def test_the_form_of_a_gpu_equals_the_reference_in_float64(case, monkeypatch):
+  monkeypatch.setattr(builder, 'IMAGENET_STAGES', {'bottleneck': {50: (3, 1, 1, 1)}})
+  keys, more = CASES[case]
+  found = []
+  with jax.enable_x64(True):
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 64, 64, 3)))
+    for form, platform in (('reference', 'cpu'), ('fused', 'gpu')):
+      config = configuration.model()
+      config.update({'backbone': 'imagenet_resnet', 'block': 'bottleneck', 'depth': 50, 'num_classes': 5})
+      config.update({'preact': True, 'gate_form': form, **keys})
+      model = models.build(config, 'float64', platform=platform, **more)
+      variables = models.init(models.build(config, 'float64', platform='cpu'), jax.random.key(0), 64)
+      variables = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), variables)
+
+      def loss(params, model=model, stats=variables['batch_stats']):
+        logits, updated = model.apply({'params': params, 'batch_stats': stats}, images, True, mutable=['batch_stats'])
+        return (logits * jnp.sin(jnp.arange(logits.size)).reshape(logits.shape)).sum(), (logits, updated)
+
+      value, gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables['params'])
+      found.append(jax.device_get((value, gradient, jax.jit(model.apply)(variables, images))))
+  largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(found[0]))
+  chex.assert_trees_all_close(found[1], found[0], atol=1e-9 * max(1, largest), rtol=1e-9)

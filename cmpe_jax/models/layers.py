@@ -47,7 +47,7 @@ def _product(strides: Pair, x: Array, kernel: Array) -> Array:
 
   Of [positions, c] and [c, C]: XLA leaves these where they are for the kernel's gradient too. Positions in three
   dimensions it first transposes in memory, and computes all that gave them column by column: a 1x1 convolution of 56x56
-  or 32x32 and its gradients took 1.2 to 4.8 times as long.
+  or 32x32 and its gradients took 1.3 to 4.8 times as long.
   """
   x = x[:, :: strides[0], :: strides[1]]
   y = jnp.dot(x.reshape(-1, x.shape[-1]), kernel[0, 0], precision=_precision(x))

@@ -1,4 +1,4 @@
-"""A GPU's form of whole networks against the reference: what blocks are put into, loops, recomputation, frozen stages."""
+"""A GPU form of whole networks against the reference: what blocks are put into, loops, recomputation, frozen stages."""
 
 import chex
 import jax

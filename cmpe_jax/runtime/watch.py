@@ -60,8 +60,9 @@ class Watch:
       signal.set_wakeup_fd(woken)
       for number in ours:
         signal.signal(number, before[number])
-      os.write(writing, b'\0')
-      os.close(writing)
+      if self.store() is None:  # else it goes on looking at the others, while JAX waits for them to close as well
+        os.write(writing, b'\0')
+        os.close(writing)
 
   def answer(self, how: Answer) -> None:
     """What the next signal does. Does not return where one that is being answered ends the process."""

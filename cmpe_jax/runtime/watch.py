@@ -4,6 +4,7 @@ Python's own handlers wait until that code returns. Its C handler writes the sig
 a thread reads. What that does depends on what would be lost (`Answer`).
 """
 
+import atexit
 import contextlib
 import ctypes
 import enum
@@ -61,8 +62,10 @@ class Watch:
       signal.set_wakeup_fd(woken)
       for number in ours:
         signal.signal(number, before[number])
-      os.write(writing, b'\0')
-      os.close(writing)
+      atexit.register(_ignore)
+      if self.store() is None:  # else it goes on looking at the others, while JAX waits for them to close as well
+        os.write(writing, b'\0')
+        os.close(writing)
 
   def answer(self, how: Answer) -> None:
     """What the next signal does. Does not return where one that is being answered ends the process."""
@@ -167,6 +170,12 @@ def close(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _ignore() -> None:
+  """While the interpreter ends: the exit code is decided."""
+  for number in SIGNALS:
+    signal.signal(number, signal.SIG_IGN)
 
 
 def _is_told(store: Any) -> bool:

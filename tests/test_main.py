@@ -158,7 +158,7 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_bits(tmp_p
   assert sum(start.kept - (start.first or 0) for start in account.starts) == 135
   assert [start.lost > 0 for start in account.starts if start.ended] == [False] * codes.count(75) + [False]
   for start, spent in zip(account.starts, seconds, strict=True):  # the rest: since the last word, and Python's own end
-    assert 0 < spent - start.total < max(3, 0.4 * spent), seconds
+    assert 0 < spent - start.total < max(5, 0.5 * spent), seconds
   assert account.seconds('other') < 0.05 * account.total
 
 

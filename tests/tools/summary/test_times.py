@@ -199,8 +199,8 @@ def test_two_kills_and_a_preemption_leave_nothing_in_the_dark(tmp_path):
   assert [start.lost for start in found.starts] == [37 - steps[0], 0, 97 - steps[2], 0]
   assert [start.ended for start in found.starts] == ['', 'interrupted', '', 'done']
   for start, took in zip(found.starts, spent, strict=True):  # the rest: since the last word, and Python's own end
-    assert 0 < took - start.total < max(2.5, 0.3 * took)
-  assert whole - max(2.5, 0.3 * spent[-1]) < found.total + found.between < whole
+    assert 0 < took - start.total < max(5, 0.5 * took)
+  assert whole - max(5, 0.5 * spent[-1]) < found.total + found.between < whole
   assert found.seconds('other') < 0.05 * found.total
   assert sum(found.seconds(row) for row in times.ROWS) == pytest.approx(found.total)
   assert sum(spread.count for spread in found.steps().values()) > 100

@@ -1,4 +1,4 @@
-"""A GPU form of whole networks against the reference: what blocks are put into, loops, recomputation, frozen stages."""
+"""A GPU's form of whole networks against the reference: loops, recomputation, frozen stages, BlurPool."""
 
 import chex
 import jax

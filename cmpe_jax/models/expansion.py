@@ -11,6 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from cmpe_jax.models.groups import example_rows
 from cmpe_jax.models.precision import at_least_float32
 
 Array = jax.Array
@@ -85,7 +86,7 @@ class Expansion:
     """[G, ...] -> [N, ...], each group's row for each of its examples; one row, if all are alike, remains one."""
     if values.ndim == 1:
       return values[None]
-    return values if len(values) == 1 else jnp.repeat(values, len(self.x) // len(values), axis=0)
+    return values if len(values) == 1 else example_rows(values, len(self.x))
 
 
 def _product(x: Array, kernel: Array) -> Array:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from cmpe_jax.models import initializers
 from cmpe_jax.models import inner_imaging as imaging
-from cmpe_jax.models.norms import BatchNorm, group, update_running
+from cmpe_jax.models.groups import group
+from cmpe_jax.models.norms import BatchNorm, update_running
 
 Array = jax.Array
 FilterMaps = Callable[[Array, Array, bool, int], Array]  # (image, kernel, train, group_size) -> filtered

@@ -8,10 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cmpe_jax.errors import UserError
 from cmpe_jax.models import initializers
 from cmpe_jax.models.expansion import Expansion
 from cmpe_jax.models.folding import Convolution
+from cmpe_jax.models.groups import example_rows, group
 from cmpe_jax.models.inner_imaging import EPSILON
 from cmpe_jax.models.precision import at_least_float32
 
@@ -149,18 +149,6 @@ def written(x: Array) -> Array:
 
 
 written.defvjp(lambda x: (jax.lax.optimization_barrier(x), None), lambda _, gradient: (gradient,))
-
-
-def group(x: Array, size: int) -> Array:
-  """[N, ...] -> [N / size, size, ...]; size 0: one group. Raises `UserError` if N is not a multiple of size."""
-  if size and x.shape[0] % size:
-    raise UserError(f'bn_group_size={size} does not divide the batch of {x.shape[0]}: choose a divisor, or 0.')
-  return x.reshape(-1, size or x.shape[0], *x.shape[1:])
-
-
-def example_rows(value: Array, examples: int) -> Array:
-  """[G, C] -> [examples, C]: each group's row for each of its examples."""
-  return jnp.repeat(value, examples // len(value), axis=0, total_repeat_length=examples)
 
 
 def update_running(running_mean: nn.Variable, running_var: nn.Variable, mean: Array, var: Array) -> None:

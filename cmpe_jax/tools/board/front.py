@@ -12,11 +12,14 @@ from cmpe_jax.tools.shared import paired, rows
 RECIPE = 'cifar10_short'
 BEGIN, END = '<!-- The board draws what follows. -->\n', '<!-- Here it ends. -->\n'
 REFERENCES = ('se', 'none')
-NOTHING = """
-No run has finished yet, so every cell is open. Two commands fill them. The first can be interrupted and goes on:
+NOTHING = """What the short recipe [`{recipe}`](configs/{recipe}.py) says of it is still open: no run has finished yet.
+Two commands put the table here, the first of which can be interrupted and goes on:
 
 * `python -m cmpe_jax.tools.compare {arguments}`
 * `python -m cmpe_jax.tools.board`
+"""
+HEAD = """This is what the short recipe [`{recipe}`](configs/{recipe}.py) gave. A loss is shown like a win:
+
 """
 SAID = """
 {about}{epochs:g} epochs with the seeds {seeds}. Mean ± standard deviation; the differences are paired by seed, in
@@ -28,23 +31,27 @@ the interval covers 0, which is no proof of equality. More is in [docs/results.m
 
 
 def section(found: Sequence[Gathered]) -> str:
-  """The table and what made it."""
+  """The table and what made it, or how it can be made."""
   same = [each for each in found if each.config == RECIPE and each.varied == ['model.gate']]
   each = max(same, key=_weight, default=None)
-  runs = {gate: each.runs.get(gate, {}) if each else {} for gate in names.GATES}
-  table = page.table([_heading(), *_lines(runs)])
-  if each is None or not any(runs.values()):
+  if each is None or not any(each.runs.values()):
     given = [f'--config=configs/{RECIPE}.py', f'--gates={",".join(names.GATES)}', '--seeds=3']
-    return table + NOTHING.format(arguments=' '.join([*given, f'--results=docs/results/{RECIPE}.json']))
+    arguments = ' '.join([*given, f'--results=docs/results/{RECIPE}.json'])
+    return NOTHING.format(recipe=RECIPE, arguments=arguments)
+  table = page.table([_heading(), *_lines({gate: each.runs.get(gate, {}) for gate in names.GATES})])
   about = known_folders.about(each.identity['dataset'])
-  return table + SAID.format(
-    about=about + ' ' * bool(about),
-    epochs=each.identity['epochs'],
-    seeds=', '.join(map(str, sorted(each.seeds))),
-    confidence=paired.CONFIDENCE,
-    none=paired.NONE,
-    command=page.command(each),
-    origins=''.join(f'* {origin}\n' for origin in page.origins(each)),
+  return (
+    HEAD.format(recipe=RECIPE)
+    + table
+    + SAID.format(
+      about=about + ' ' * bool(about),
+      epochs=each.identity['epochs'],
+      seeds=', '.join(map(str, sorted(each.seeds))),
+      confidence=paired.CONFIDENCE,
+      none=paired.NONE,
+      command=page.command(each),
+      origins=''.join(f'* {origin}\n' for origin in page.origins(each)),
+    )
   )
 
 

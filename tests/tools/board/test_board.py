@@ -173,11 +173,11 @@ def test_the_first_table_has_what_is_measured_and_what_is_open(tmp_path):
   assert '95%' in text
 
 
-def test_a_first_table_without_runs_does_not_pretend():
+def test_without_runs_there_is_no_first_table_but_the_commands_for_it():
   text = front.section([])
-  assert 'No run has finished yet' in text
-  for gate in names.GATES:
-    assert row(text, f'`{gate}`')[:2] == ['0', 'open']
+  assert 'no run has finished yet' in text
+  assert f'--gates={",".join(names.GATES)} --seeds=3' in text
+  assert '|' not in text
   assert '%' not in text
 
 
@@ -186,7 +186,7 @@ def test_the_command(tmp_path):
   output, readme = tmp_path / 'page.md', tmp_path / 'front.md'
   readme.write_text(f'before\n{front.BEGIN}stale\n{front.END}after\n')
   done = run_module('cmpe_jax.tools.board', f'--results={tmp_path}', f'--output={output}', f'--readme={readme}')
-  assert re.fullmatch(r'before\n<.*>\n\n\| gate .*\n<.*>\nafter\n', readme.read_text(), re.DOTALL)
+  assert re.fullmatch(r'before\n<.*>\n\nWhat the short recipe .*\n<.*>\nafter\n', readme.read_text(), re.DOTALL)
   assert 'stale' not in readme.read_text()
   assert done.returncode == 0, done.stderr
   assert done.stdout.startswith('2 runs of 1 recipes in ')

@@ -22,6 +22,7 @@ import tensorflow_datasets as tfds
 
 from cmpe_jax.data import decoder, reader, records
 from cmpe_jax.data.preparation import rewrite
+from cmpe_jax.data.source import Call
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import files
 from cmpe_jax.tools.shared import origin
@@ -93,7 +94,7 @@ def _ways(paths: list[pathlib.Path], folder: pathlib.Path, side: int, options: a
   ours = reader.Reader(examples, 0, options.image_size, True, options.batch_size, rows)
 
   def read_ours(count: int) -> None:
-    calls = [(step, 1) for step in range(count // options.batch_size)]
+    calls = [Call(step, 1, options.image_size) for step in range(count // options.batch_size)]
     batches = reader.ahead(calls, ours.train, os.cpu_count() or 1, 0)
     for _ in batches:
       pass

@@ -166,8 +166,10 @@ class Trainer:
           self._save(state, None)
           self._checkpoints.wait()
       processes.barrier('stopped')
-      total = self._schedule.total
-      raise Interrupted(f'stopped and saved at step {done} of {total}: the same command goes on from there.') from None
+      how = 'stopped and saved' if done > self._start else 'stopped'
+      raise Interrupted(
+        f'{how} at step {done} of {self._schedule.total}: the same command goes on from there.'
+      ) from None
 
   def catch_up(self, state: TrainState) -> None:
     """Evaluates at the start what a run that ended between its checkpoint and its evaluation left out.

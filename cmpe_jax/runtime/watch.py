@@ -40,7 +40,7 @@ class Watch:
   def __init__(self) -> None:
     self.told = False
     self.store: Callable[[], Any] = lambda: None  # the key-value store of several processes, once they have met
-    self.left: list[threading.Thread] = []  # that may be inside native code still
+    self.left: list[threading.Thread] = []  # that nobody waits for any more
     self.last: list[Callable[[], None]] = []  # what is still done before the process ends at once
     self._answer, self._lock = Answer.INTERRUPT, threading.Lock()
 
@@ -165,8 +165,11 @@ def end_together(code: int) -> None:
 
 
 def close(code: int) -> None:
-  """Ends the process if a thread is still in native code: the interpreter's own end would wait for it, or crash."""
-  if _watch and any(thread.is_alive() for thread in _watch.left):
+  """Ends the process if a thread was left alone: the interpreter's own end would wait for native code, or crash.
+
+  It crashes, now and then, where such a thread ends just then: what JAX keeps for it wants the interpreter once more.
+  """
+  if _watch and _watch.left:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -89,8 +89,8 @@ def advice(found: Times) -> str:
   sentence = {
     account.DATA: f'{data}.',
     account.COMPILATION: (
-      f'{compilations} in {counted} starts. Keep compiled programs where the next start finds them '
-      '(JAX_COMPILATION_CACHE_DIR), and take fewer train_image_sizes.'
+      f'{compilations} in {counted} {"start" if counted == 1 else "starts"}. Keep compiled programs where the next '
+      'start finds them (JAX_COMPILATION_CACHE_DIR); each of train_image_sizes is one more.'
     ),
     account.EVALUATION: f'raise eval_every_steps (is {_every(facts, "eval_every_steps")}).',
     account.CHECKPOINTS: f'raise checkpoint_every_steps (is {_every(facts, "checkpoint_every_steps")}).',

@@ -35,5 +35,5 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     inside = PAGES.get(path) or (path if path in FILES else path.removeprefix('docs/'))
     return match[1] + posixpath.relpath(inside, posixpath.dirname(page.file.src_uri) or '.')
 
-  markdown = re.sub(r'(?<!!)\[([^\]]+)\]\((?:configs|launch)/?\)', r'\1', markdown)
+  markdown = re.sub(r'(?<!!)\[([^\]]+)\]\((?:(?:configs|launch)(?:/[\w.]*)?|results)\)', r'\1', markdown)
   return LINK.sub(target, markdown)

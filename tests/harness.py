@@ -1,16 +1,20 @@
 """What several test files need."""
 
+import json
 import os
 import pathlib
 import socket
 import subprocess
 import sys
 
+import numpy as np
+
 from cmpe_jax.data import datasets
 from cmpe_jax.data.datasets.dataset import Dataset
 from cmpe_jax.training.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
+TIMED = ('train/images_per_second', 'train/data_wait')
 
 
 def materialize(resident, drawn):
@@ -48,6 +52,21 @@ def newest_arrays(workdir):
   arrays = checkpoints.arrays(step)
   checkpoints.close()
   return step, arrays
+
+
+def untimed(workdir):
+  """The lines of metrics.jsonl without the figures that are times."""
+  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  return [{name: value for name, value in line.items() if name not in TIMED} for line in lines]
+
+
+def same_run(whole, broken):
+  """Asserts that two workdirs have the same lines and the same newest arrays, bit for bit."""
+  assert untimed(whole) == untimed(broken)
+  (step, want), (its_step, got) = newest_arrays(whole), newest_arrays(broken)
+  assert (step, want.keys()) == (its_step, got.keys())
+  for name, value in want.items():
+    np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
 def free_address():

@@ -83,8 +83,7 @@ class Block(nn.Module):
     # the next block before it is rounded, twice the bytes of bfloat16.
     factor = scale if self.train or isinstance(residual, Expansion) else scale.astype(residual.dtype)
     total = scaled(identity) + scaled(residual, factor)
-    total = total.astype(residual.dtype)
-    return total, self.descriptors.of_sum(v, scale, u)
+    return total.astype(residual.dtype), self.descriptors.of_sum(v, scale, u)
 
 
 class PreactBasic(Block):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cmpe_jax.models.groups import example_rows
-from cmpe_jax.models.precision import at_least_float32
+from cmpe_jax.models.precision import at_least_float32, of_products
 
 Array = jax.Array
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -91,7 +91,7 @@ class Expansion:
 
 def _product(x: Array, kernel: Array) -> Array:
   """x [N, H, W, c] times a kernel [c, C], or [1, c, C], or one an example [N, c, C]."""
-  precision = None if x.dtype == jnp.bfloat16 else HIGHEST
+  precision = of_products(x)
   if kernel.ndim == 2 or len(kernel) == 1:
     return jnp.einsum('nhwc,cf->nhwf', x, kernel.reshape(kernel.shape[-2:]), precision=precision)
   return jnp.einsum('nhwc,ncf->nhwf', x, kernel, precision=precision)
@@ -104,7 +104,7 @@ def _covariance(x: Array, means: Array) -> Array:
   """
   shift = jax.lax.stop_gradient(means).astype(x.dtype)
   centered = x.reshape(len(means), -1, x.shape[-1]) - shift[:, None]
-  precision, kind = None if x.dtype == jnp.bfloat16 else HIGHEST, at_least_float32(x.dtype)
+  precision, kind = of_products(x), at_least_float32(x.dtype)
   products = jnp.einsum('gpc,gpd->gcd', centered, centered, precision=precision, preferred_element_type=kind)
   rest = means - shift.astype(kind)
   return products / centered.shape[1] - rest[:, :, None] * rest[:, None]

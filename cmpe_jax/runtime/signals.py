@@ -97,7 +97,7 @@ class Stop:
     while not self._is_known() and not (work.is_done(LOOK) and gathering.is_complete(LOOK)):
       pass
     if any(processes.share('told', self._is_known())):
-      watch.leave(work)
+      watch.leave()
       raise Told()
     return work.result
 

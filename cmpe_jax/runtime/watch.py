@@ -40,7 +40,7 @@ class Watch:
   def __init__(self) -> None:
     self.told = False
     self.store: Callable[[], Any] = lambda: None  # the key-value store of several processes, once they have met
-    self.left: list[threading.Thread] = []  # that nobody waits for any more
+    self.has_left = False  # a thread, for which nobody waits any more
     self.last: list[Callable[[], None]] = []  # what is still done before the process ends at once
     self._answer, self._lock = Answer.INTERRUPT, threading.Lock()
 
@@ -151,10 +151,10 @@ def before_end(action: Callable[[], None]) -> Iterator[None]:
       _watch.last.remove(action)
 
 
-def leave(thread: threading.Thread) -> None:
-  """Whatever this thread computes is not waited for any more."""
+def leave() -> None:
+  """A thread that computes is not waited for any more."""
   if _watch:
-    _watch.left.append(thread)
+    _watch.has_left = True
 
 
 def end_together(code: int) -> None:
@@ -169,7 +169,7 @@ def close(code: int) -> None:
 
   It crashes, now and then, where such a thread ends just then: what JAX keeps for it wants the interpreter once more.
   """
-  if _watch and _watch.left:
+  if _watch and _watch.has_left:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,11 +1,10 @@
 """Runs whose images grow on the way: the same bits whatever interrupts them, and one compilation a size."""
 
-import json
 import signal
 
 import numpy as np
 import pytest
-from harness import begin, free_address, newest_arrays
+from harness import begin, free_address, newest_arrays, untimed
 from PIL import Image
 
 import cmpe_jax
@@ -15,7 +14,6 @@ from cmpe_jax.tools.summary import times
 from cmpe_jax.training import starts, step
 from cmpe_jax.training.console import Console
 
-TIMED = ('train/images_per_second', 'train/data_wait')
 CONFIG = """
 from cmpe_jax import config as configuration
 
@@ -53,12 +51,6 @@ def make(folder, **keys):
   return config
 
 
-def lines(workdir):
-  """metrics.jsonl without what the clock says."""
-  written = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  return [{name: value for name, value in line.items() if name not in TIMED} for line in written]
-
-
 def same(one, other, steps):
   """Both runs' arrays and lines, bit for bit."""
   (step, want), (its_step, got) = newest_arrays(one), newest_arrays(other)
@@ -67,9 +59,9 @@ def same(one, other, steps):
   assert len(want) > 100
   for name, value in want.items():
     np.testing.assert_array_equal(got[name], value, err_msg=name)
-  assert lines(other) == lines(one)
-  assert [line['step'] for line in lines(one) if 'train/loss' in line] == list(range(1, steps + 1))
-  assert [line['eval/count'] for line in lines(one) if 'eval/count' in line] == [8, 8, 8]
+  assert untimed(other) == untimed(one)
+  assert [line['step'] for line in untimed(one) if 'train/loss' in line] == list(range(1, steps + 1))
+  assert [line['eval/count'] for line in untimed(one) if 'eval/count' in line] == [8, 8, 8]
 
 
 @pytest.fixture
@@ -196,7 +188,9 @@ def test_two_processes_change_the_size_at_the_same_step_as_one(folder, tmp_path)
   assert [process.returncode for process in pair] == [0, 0], outputs
   (account,) = starts.read(str(tmp_path / 'two'))  # the first process keeps it
   assert (account['done'], account['ended'], account['facts']['processes']) == (12, 'done', 2)
-  losses = [[line['train/loss'] for line in lines(tmp_path / name) if 'train/loss' in line] for name in ('one', 'two')]
+  losses = [
+    [line['train/loss'] for line in untimed(tmp_path / name) if 'train/loss' in line] for name in ('one', 'two')
+  ]
   assert len(losses[0]) == 12
   np.testing.assert_allclose(losses[1], losses[0], rtol=0, atol=1e-10)
 

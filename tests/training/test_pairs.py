@@ -1,19 +1,16 @@
 """Two processes of one run: killed while they save, or told to stop at random moments, one of them or both."""
 
 import contextlib
-import json
 import random
 import shutil
 import signal
 import subprocess
 import time
 
-import numpy as np
 import pytest
-from harness import begin, free_address, newest_arrays
+from harness import begin, free_address, same_run
 
 pytestmark = pytest.mark.slow
-TIMED = ('train/images_per_second', 'train/data_wait')
 KEYS = {
   'model.block': 'basic',
   'model.depth': 8,
@@ -49,19 +46,6 @@ def whole(tmp_path_factory):
   workdir, began = tmp_path_factory.mktemp('whole'), time.monotonic()
   finish(workdir)
   return workdir, time.monotonic() - began
-
-
-def lines(workdir):
-  found = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  return [{name: value for name, value in line.items() if name not in TIMED} for line in found]
-
-
-def same(whole, broken):
-  assert lines(whole) == lines(broken)
-  (step, want), (its_step, got) = newest_arrays(whole), newest_arrays(broken)
-  assert (step, want.keys()) == (its_step, got.keys())
-  for name, value in want.items():
-    np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
 def half_written(workdir):
@@ -100,7 +84,7 @@ def test_six_pairs_with_one_killed_during_a_save_end_with_75_and_resume_exactly(
     victim, number = kills % 2, draw.randrange(1, 4)
     killed = kill_during_a_save(tmp_path, victim, number)
     if killed is None:
-      same(whole[0], tmp_path)
+      same_run(whole[0], tmp_path)
       shutil.rmtree(tmp_path)
       continue
     codes, outputs, took, is_inside = killed
@@ -111,7 +95,7 @@ def test_six_pairs_with_one_killed_during_a_save_end_with_75_and_resume_exactly(
     assert took < 45, outputs
     kills += is_inside
   finish(tmp_path)
-  same(whole[0], tmp_path)
+  same_run(whole[0], tmp_path)
 
 
 def met(workdir):
@@ -146,7 +130,7 @@ def test_signals_at_random_moments_end_both_with_75(whole, tmp_path, capfd):
       codes, outputs = ended(both)
       assert codes == [0, 0], outputs
     if codes == [0, 0]:
-      same(whole[0], tmp_path)
+      same_run(whole[0], tmp_path)
       shutil.rmtree(tmp_path)
   finish(tmp_path)
-  same(whole[0], tmp_path)
+  same_run(whole[0], tmp_path)

@@ -1,6 +1,5 @@
 """SIGTERM to the process group at random moments of real runs, from their start to their end."""
 
-import json
 import os
 import random
 import shutil
@@ -10,11 +9,10 @@ import time
 
 import numpy as np
 import pytest
-from harness import begin, newest_arrays
+from harness import begin, same_run
 from PIL import Image
 
 pytestmark = pytest.mark.slow
-TIMED = ('train/images_per_second', 'train/data_wait')
 SMALL = {'model.block': 'basic', 'model.depth': 8}
 RUNS = {
   'validated': SMALL
@@ -72,19 +70,6 @@ def told(process, delay):
   return code, ''.join(said), last, took
 
 
-def lines(workdir):
-  found = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  return [{name: value for name, value in line.items() if name not in TIMED} for line in found]
-
-
-def same(whole, broken):
-  assert lines(whole) == lines(broken)
-  (step, want), (its_step, got) = newest_arrays(whole), newest_arrays(broken)
-  assert (step, want.keys()) == (its_step, got.keys())
-  for name, value in want.items():
-    np.testing.assert_array_equal(got[name], value, err_msg=name)
-
-
 @pytest.mark.parametrize(('name', 'signals'), [('validated', 8), ('streamed', 8), ('deep', 4)])
 def test_always_75_within_10_seconds_and_an_exact_resume(name, signals, images, tmp_path, capfd):
   began = time.monotonic()
@@ -101,7 +86,7 @@ def test_always_75_within_10_seconds_and_an_exact_resume(name, signals, images, 
     assert 'Traceback' not in said, said
     if last == 'ended' or code == 0:  # the end came first
       assert code == 0, said
-      same(tmp_path / 'whole', broken)
+      same_run(tmp_path / 'whole', broken)
       if sent >= signals:
         break
       shutil.rmtree(broken)

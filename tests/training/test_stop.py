@@ -1,6 +1,5 @@
 """Signals at moments when the loop cannot be asked: while it compiles, and inside an evaluation."""
 
-import json
 import os
 import signal
 import time
@@ -8,7 +7,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from harness import begin, newest_arrays
+from harness import begin, newest_arrays, untimed
 
 from cmpe_jax import config as configuration
 from cmpe_jax.errors import Interrupted
@@ -17,8 +16,6 @@ from cmpe_jax.training import starts
 from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.train import train
 
-TIMED = ('train/images_per_second', 'train/data_wait')
-
 
 def make(**keys):
   config = configuration.base()
@@ -26,12 +23,6 @@ def make(**keys):
   config.update({'batch_size': 128, 'epochs': 0.7, 'log_every_steps': 5, 'steps_per_call': 3, 'ema_decay': 0.9})
   config.update({'checkpoint_every_steps': 4, 'eval_every_steps': 4, 'keep_checkpoints': 1, **keys})
   return config
-
-
-def untimed(workdir):
-  """The lines of metrics.jsonl without the figures that are times."""
-  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  return [{name: value for name, value in line.items() if name not in TIMED} for line in lines]
 
 
 def kept(workdir):

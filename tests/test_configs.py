@@ -134,8 +134,8 @@ def rate(config, epoch):
 def test_the_schedule_is_the_recipes(name):
   config = load(name).get_config()
   resnet, wide = {0: 0.1, 99: 0.1, 101: 0.01, 149: 0.01, 151: 1e-3, 199: 1e-3}, {0: 0.1, 59: 0.1, 61: 0.02, 119: 0.02}
-  if name == 'cifar10_short':  # 3,125 steps: up in a quarter, down in three quarters
-    want, epochs, decay = {0: 0.0, 1: 0.1, 2: 0.2, 5: 0.1, 6.5: 0.05, 8: 0.0}, 8, 5e-4
+  if name == 'cifar10_short':  # up in a quarter, down in three quarters
+    want, epochs, decay = {0: 0.0, 0.75: 0.2, 1.5: 0.4, 3.75: 0.2, 4.875: 0.1, 6: 0.0}, 6, 5e-4
     assert (config.label_smoothing, config.ema_decay, config.validation) == (0.1, 0.99, 0.0)
   elif name.startswith('cifar'):
     want = wide | {121: 0.004, 159: 0.004, 161: 8e-4, 199: 8e-4} if 'wrn' in name else resnet

@@ -4,6 +4,9 @@ Two things are known of its output y = x @ W without it, so that y, normalized a
 
 * its statistics over a batch, from the mean and the covariance of x, which has a quarter of its channels,
 * its product with a scale, s * (x @ W) = x @ (s * W): one small kernel an example.
+
+It is computed as a product of matrices with a kernel an example, or, where compilers give convolutions an epilogue, as
+one with the kernel of all examples.
 """
 
 import dataclasses
@@ -29,6 +32,7 @@ class Expansion:
     mean: [G, c], of x; G groups of consecutive examples, each with statistics of its own. None: nothing is subtracted.
     gain: [G, C]. None: not normalized.
     offset: [C], or [G, C].
+    convolves: it is a convolution, unless groups have kernels of their own.
   """
 
   x: Array
@@ -37,6 +41,7 @@ class Expansion:
   mean: Array | None = None
   gain: Array | None = None
   offset: Array | None = None
+  convolves: bool = False
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -55,32 +60,42 @@ class Expansion:
     it comes from a ReLU, so that E[xx'] - mean mean' would cancel.
     """
     kernel = self.kernel.astype(self.dtype).astype(self.kernel.dtype)  # the rounded one has these moments
-    variance = jnp.einsum('gcd,cf,df->gf', _covariance(self.x, means), kernel, kernel, precision=HIGHEST)
+    covariance = _covariance(self.x, means, self.convolves)
+    variance = jnp.einsum('gcd,cf,df->gf', covariance, kernel, kernel, precision=HIGHEST)
     return jnp.matmul(means, kernel, precision=HIGHEST), jnp.maximum(variance, 0)
 
   def scaled(self, scale: Array | None = None) -> Array:
-    """`scale` [N, C] times the output, [N, H, W, C], in at least float32 if it is normalized, else in x's type.
+    """`scale` [N, C] times the output, [N, H, W, C], in at least float32, or in x's type if it is not normalized."""
+    shares = self.convolves and (self.gain is None or len(self.gain) == 1)  # one kernel for all examples
+    kernel, offset = self._affine(None if shares else scale)
+    if not shares:
+      y = _product(self.x, kernel)
+    elif scale is None:
+      y = _convolution(self.x, kernel)
+    else:
+      y, offset = _scaled_convolution(self.x, kernel, scale), None if offset is None else scale * offset
+    return y if offset is None else y.astype(self.kernel.dtype) + offset[:, None, None]
+
+  def _affine(self, scale: Array | None) -> tuple[Array, Array | None]:
+    """The kernel and the offset that give `scale` times the output, each of all examples (first axis 1) or of each.
 
     With an example's own kernel K = scale * gain * W the offset is scale * offset - mean @ K, from the rounded K:
     otherwise all pixels shared an error.
     """
     factor: Array | None
-    shift: Array | None
+    offset: Array | None
     if self.gain is None or self.offset is None:
-      factor, shift = scale, None
+      factor, offset = scale, None
     else:
-      factor, shift = (self._rows(self.gain), self._rows(self.offset))
+      factor, offset = (self._rows(self.gain), self._rows(self.offset))
       if scale is not None:
-        factor, shift = scale * factor, scale * shift
-    kernel = self.kernel if factor is None else factor[:, None] * self.kernel
+        factor, offset = scale * factor, scale * offset
+    kernel = self.kernel[None] if factor is None else factor[:, None] * self.kernel
     kernel = kernel.astype(self.dtype)
-    y = _product(self.x, kernel)
-    if shift is None:
-      return y
-    if self.mean is not None:
+    if offset is not None and self.mean is not None:
       rounded = kernel.astype(self.kernel.dtype)
-      shift = shift - jnp.einsum('nc,ncf->nf', self._rows(self.mean), rounded, precision=HIGHEST)
-    return y.astype(self.kernel.dtype) + shift[:, None, None]
+      offset = offset - jnp.einsum('nc,ncf->nf', self._rows(self.mean), rounded, precision=HIGHEST)
+    return kernel, offset
 
   def _rows(self, values: Array) -> Array:
     """[G, ...] -> [N, ...], each group's row for each of its examples; one row, if all are alike, remains one."""
@@ -90,14 +105,40 @@ class Expansion:
 
 
 def _product(x: Array, kernel: Array) -> Array:
-  """x [N, H, W, c] times a kernel [c, C], or [1, c, C], or one an example [N, c, C]."""
+  """x [N, H, W, c] times a kernel [1, c, C], or one an example [N, c, C]."""
   precision = of_products(x)
-  if kernel.ndim == 2 or len(kernel) == 1:
-    return jnp.einsum('nhwc,cf->nhwf', x, kernel.reshape(kernel.shape[-2:]), precision=precision)
+  if len(kernel) == 1:
+    return jnp.einsum('nhwc,cf->nhwf', x, kernel[0], precision=precision)
   return jnp.einsum('nhwc,ncf->nhwf', x, kernel, precision=precision)
 
 
-def _covariance(x: Array, means: Array) -> Array:
+def _convolution(x: Array, kernel: Array) -> Array:
+  """x [N, H, W, c] convolved with a kernel [1, c, C]."""
+  numbers, precision = ('NHWC', 'HWIO', 'NHWC'), of_products(x)
+  return jax.lax.conv_general_dilated(x, kernel[None], (1, 1), 'VALID', dimension_numbers=numbers, precision=precision)
+
+
+@jax.custom_vjp
+def _scaled_convolution(x: Array, kernel: Array, scale: Array) -> Array:
+  """scale [N, C] times `_convolution(x, kernel)`, in the type of the scale; its gradient computes that again.
+
+  So a residual is never an array: the pass that sums dy * y for the scale's gradient reads x, a quarter of its size.
+  """
+  return scale[:, None, None] * _convolution(x, kernel).astype(scale.dtype)
+
+
+def _scaled_backward(kept: tuple[Array, Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+  x, kernel, scale = kept
+  _, of_convolution = jax.vjp(_convolution, x, kernel)
+  dx, dkernel = of_convolution((scale[:, None, None] * dy).astype(x.dtype))
+  again = _convolution(x, jax.lax.optimization_barrier(kernel))  # or XLA would keep the first one after all
+  return dx, dkernel, (dy * again.astype(dy.dtype)).sum((1, 2))
+
+
+_scaled_convolution.defvjp(lambda *inputs: (_scaled_convolution(*inputs), inputs), _scaled_backward)
+
+
+def _covariance(x: Array, means: Array, convolves: bool) -> Array:
   """[N, H, W, c], [G, c] -> [G, c, c], biased, of each group, in at least float32.
 
   Exact for whatever is subtracted: what rounding leaves of the mean is taken off afterwards.
@@ -105,9 +146,28 @@ def _covariance(x: Array, means: Array) -> Array:
   shift = jax.lax.stop_gradient(means).astype(x.dtype)
   centered = x.reshape(len(means), -1, x.shape[-1]) - shift[:, None]
   precision, kind = of_products(x), at_least_float32(x.dtype)
-  products = jnp.einsum('gpc,gpd->gcd', centered, centered, precision=precision, preferred_element_type=kind)
+  if convolves and len(means) == 1:
+    products = _square(centered.reshape(x.shape))[None]
+  else:
+    products = jnp.einsum('gpc,gpd->gcd', centered, centered, precision=precision, preferred_element_type=kind)
   rest = means - shift.astype(kind)
   return products / centered.shape[1] - rest[:, :, None] * rest[:, None]
+
+
+@jax.custom_vjp
+def _square(x: Array) -> Array:
+  """x' x of the pixels of [N, H, W, c] as a convolution of x with itself: [c, c], in at least float32.
+
+  So a kernel's gradient is computed too, in layouts that a TPU prefers. The gradient is a 1x1 convolution by dy + dy'.
+  """
+  numbers, kind = ('CHWN', 'IHWO', 'NHWC'), at_least_float32(x.dtype)
+  y = jax.lax.conv_general_dilated(
+    x, x, (1, 1), 'VALID', dimension_numbers=numbers, precision=of_products(x), preferred_element_type=kind
+  )
+  return y[:, 0, 0]
+
+
+_square.defvjp(lambda x: (_square(x), x), lambda x, dy: (_convolution(x, (dy + dy.T)[None].astype(x.dtype)),))
 
 
 @jax.custom_vjp

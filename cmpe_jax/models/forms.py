@@ -9,7 +9,7 @@ from cmpe_jax.models import map_filters
 from cmpe_jax.models.descriptors import FUSED, REFERENCE, Descriptors
 from cmpe_jax.models.map_filters import FilterMaps
 
-EVERY = ('reference on cpu', 'fused on cpu', 'fused on gpu')  # that differ, the oracle first
+EVERY = ('reference on cpu', 'fused on cpu', 'fused on gpu', 'fused on tpu')  # that differ, the oracle first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,8 @@ def choose(form: str, platform: str, gated: bool, preact: bool) -> Forms:
   train, infer = FUSED, FUSED
   if platform == 'gpu':
     train, infer = _train_on_gpu(gated, preact), _infer_on_gpu(gated, preact)
+  elif platform == 'tpu':
+    train = _train_on_tpu(gated, preact)
   return Forms(train, infer, map_filters.filter_maps_fused)
 
 
@@ -49,6 +51,13 @@ def _train_on_gpu(gated: bool, preact: bool) -> Descriptors:
   if not gated:
     return FUSED
   return dataclasses.replace(FUSED, expand=True, settle=True, share_sums=True)
+
+
+def _train_on_tpu(gated: bool, preact: bool) -> Descriptors:
+  """A TPU's compiler fuses into convolutions, whose layouts of operands cost least."""
+  if preact:
+    return dataclasses.replace(FUSED, expand=True, convolve=True) if gated else FUSED
+  return dataclasses.replace(FUSED, expand=True, convolve=True, carry_relu=gated)
 
 
 def _infer_on_gpu(gated: bool, preact: bool) -> Descriptors:

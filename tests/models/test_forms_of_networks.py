@@ -1,4 +1,4 @@
-"""A GPU's form of whole networks against the reference: loops, recomputation, frozen stages, BlurPool."""
+"""The forms of GPUs and TPUs of whole networks against the reference: loops, recomputation, frozen stages, BlurPool."""
 
 import chex
 import jax
@@ -20,13 +20,13 @@ FAST = 'post-remat-zero'
 
 
 @pytest.mark.parametrize('case', [pytest.param(c, marks=[] if c == FAST else [pytest.mark.slow]) for c in CASES])
-def test_the_form_of_a_gpu_equals_the_reference_in_float64(case, monkeypatch):
+def test_every_form_equals_the_reference_in_float64(case, monkeypatch):
   monkeypatch.setattr(builder, 'IMAGENET_STAGES', {'bottleneck': {50: (3, 1, 1, 1)}})
   keys, more = CASES[case]
   found = []
   with jax.enable_x64(True):
     images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 64, 64, 3)))
-    for form, platform in (('reference', 'cpu'), ('fused', 'gpu')):
+    for form, platform in (('reference', 'cpu'), ('fused', 'gpu'), ('fused', 'tpu')):
       config = configuration.model()
       config.update({'backbone': 'imagenet_resnet', 'block': 'bottleneck', 'depth': 50, 'num_classes': 5})
       config.update({'preact': True, 'gate_form': form, **keys})
@@ -41,4 +41,5 @@ def test_the_form_of_a_gpu_equals_the_reference_in_float64(case, monkeypatch):
       value, gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables['params'])
       found.append(jax.device_get((value, gradient, jax.jit(model.apply)(variables, images))))
   largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(found[0]))
-  chex.assert_trees_all_close(found[1], found[0], atol=1e-9 * max(1, largest), rtol=1e-9)
+  for other in found[1:]:
+    chex.assert_trees_all_close(other, found[0], atol=1e-9 * max(1, largest), rtol=1e-9)

@@ -26,8 +26,10 @@ def place(operation: str) -> str:
   'grad '. What is outside of the network is 'other'. (Copies, such as those of kernels into the memory on the chip, are
   'copies', wherever they belong.)
   """
-  # Arguments are written state.params['stem']['kernel'], with or without backslashes.
+  # Arguments are written state.params['stem']['kernel'], with or without backslashes. A gradient by hand is a jvp of
+  # nothing, below the module that it belongs to.
   parts = [part for part in re.split(r"[/\\\[\]']+|state\.", operation) if part and '.' not in part]
+  parts = [part for part in parts if not part.endswith('jvp())')]
   backward = 'grad ' if 'transpose(' in operation else ''
   for i, part in enumerate(parts):
     block = paths.block_of(part)

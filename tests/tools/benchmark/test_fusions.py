@@ -46,6 +46,10 @@ def test_operations_are_summed_by_place():
       'jit(call)/ResNet/ResNet.run_stage/stage2_block1/stage2_block1.compete/gate/gate.dense/squeeze/dot',
       'stage2 later gate',
     ),
+    (
+      'jit(call)/transpose(jvp(ResNet))/stage1_block1/stage1_block1.compete/transpose(jvp())/conv_general_dilated',
+      'grad stage1 later sum',
+    ),
     ('jit(call)/mul', 'other'),
     ('', 'other'),
   ],

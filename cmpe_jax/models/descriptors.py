@@ -11,6 +11,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -135,7 +136,9 @@ class Descriptors:
     carry: hand the descriptor of a sum to the next block.
     defer: take statistics and descriptor of a normalized convolution from the moments of each example, in training.
     expand: the last convolution of a bottleneck is left to the sum of its block (`expansion.Expansion`).
-    convolve: it is a convolution there, whose epilogue scales; else a product with a kernel an example.
+    convolve: from how many channels a pixel of the map on it is a convolution there, which scales its output and is
+      computed again for the gradient. Where there is less than one channel a pixel, it is a product with a kernel an
+      example. In between it is not left to the sum.
     carry_relu: a block that ends in a ReLU takes its descriptor where it writes its output, and hands it on.
     settle: the sum of a pre-activation block is written in its own type, once its moments are taken.
     share_sums: the gradient of a sum of pixels joins that of the convolution (`with_sums`).
@@ -147,7 +150,7 @@ class Descriptors:
   carry: bool
   defer: bool
   expand: bool = False
-  convolve: bool = False
+  convolve: float = math.inf
   carry_relu: bool = False
   settle: bool = False
   share_sums: bool = False
@@ -155,14 +158,18 @@ class Descriptors:
   apart: bool = False
 
   def leaves_to_sum(self, x: Array, kernel: Array, strides: Pair) -> bool:
-    """Whether a convolution of x is left to the sum of its block, as an `Expansion`.
+    """Whether a convolution of x, if it expands, is left to the sum of its block, as an `Expansion`.
 
-    It must expand. With a kernel an example, all kernels must be smaller than the map: stages 1 and 2 of a ResNet-50.
-    An H100 would move 1.02 (pre-activation) to 1.05 times the bytes with stage 3.
+    The kernels of all examples must be smaller than the map: stages 1 and 2 of a ResNet-50. An H100 would move 1.02
+    (pre-activation) to 1.05 times the bytes with stage 3.
     """
     kh, kw, channels, features = kernel.shape
     expands = (kh, kw) == (1, 1) and strides == (1, 1) and features == 4 * channels
-    return self.expand and expands and (self.convolve or channels <= x.shape[1] * x.shape[2])
+    return self.expand and expands and (channels <= x.shape[1] * x.shape[2] or self.convolves(x))
+
+  def convolves(self, x: Array) -> bool:
+    """Whether the `Expansion` of x is a convolution."""
+    return x.shape[-1] >= self.convolve * x.shape[1] * x.shape[2]
 
   def summed(self, x: Array, strides: Pair) -> tuple[Array, Array | None]:
     """x, and the sums [N, c] of those of its pixels that a strided 1x1 convolution sees, or None."""

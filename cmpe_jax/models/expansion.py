@@ -131,7 +131,8 @@ def _scaled_backward(kept: tuple[Array, Array, Array], dy: Array) -> tuple[Array
   x, kernel, scale = kept
   _, of_convolution = jax.vjp(_convolution, x, kernel)
   dx, dkernel = of_convolution((scale[:, None, None] * dy).astype(x.dtype))
-  again = _convolution(x, jax.lax.optimization_barrier(kernel))  # or XLA would keep the first one after all
+  # Of the same kernel XLA would keep the first convolution after all. It takes barriers away too early; + 0 it leaves.
+  again = _convolution(x, kernel + 0 * dkernel)
   return dx, dkernel, (dy * again.astype(dy.dtype)).sum((1, 2))
 
 

@@ -50,14 +50,16 @@ def _train_on_gpu(gated: bool, preact: bool) -> Descriptors:
     return dataclasses.replace(FUSED, expand=True, carry_relu=True)
   if not gated:
     return FUSED
-  return dataclasses.replace(FUSED, expand=True, settle=True, share_sums=True)
+  # Stage 4 (10 channels a pixel) is a convolution: 0.1 GB less at the peak, of 11.2, for 0.3 GB moved. Stage 3 (1.3)
+  # would be 0.6 GB less for 1.0 GB moved.
+  return dataclasses.replace(FUSED, expand=True, convolve=8, settle=True, share_sums=True)
 
 
 def _train_on_tpu(gated: bool, preact: bool) -> Descriptors:
   """A TPU's compiler fuses into convolutions, whose layouts of operands cost least."""
   if preact:
-    return dataclasses.replace(FUSED, expand=True, convolve=True) if gated else FUSED
-  return dataclasses.replace(FUSED, expand=True, convolve=True, carry_relu=gated)
+    return dataclasses.replace(FUSED, expand=True, convolve=0) if gated else FUSED
+  return dataclasses.replace(FUSED, expand=True, convolve=0, carry_relu=gated)
 
 
 def _infer_on_gpu(gated: bool, preact: bool) -> Descriptors:

@@ -114,7 +114,7 @@ class Conv(nn.Module):
       x, sums = self.descriptors.summed(x, strides)
     if self.descriptors.leaves_to_sum(x, kernel, strides):
       pooled = mean_hw(x) if sums is None else sums / (x.shape[1] * x.shape[2])
-      expansion = Expansion(x, kernel[0, 0], pooled, convolves=self.descriptors.convolve)
+      expansion = Expansion(x, kernel[0, 0], pooled, convolves=self.descriptors.convolves(x))
       return expansion, mean_of_conv(x, kernel, strides, padding, sums)
     y = convolve(x, kernel.astype(self.dtype), strides, padding)
     return y, self.descriptors.of_conv(x, y, kernel, strides, padding, sums)

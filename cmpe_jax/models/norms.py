@@ -1,6 +1,7 @@
 """Batch normalization that also maps descriptors, and its result before it is written down."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +97,9 @@ class BatchNorm(nn.Module):
       if isinstance(x, Expansion):
         center = group(x.pooled, self.group_size).mean(1)
         mean, var = x.moments(center)
+      elif settled:
+        x, mean, square = with_moments(x, self.group_size)
+        var = _variance(mean, square)
       elif deferred:
         descriptor, squares = x.mean((1, 2), dtype=kind), jnp.square(x.astype(kind)).mean((1, 2))
         mean, var = self.moments(descriptor, squares)
@@ -125,10 +129,9 @@ class BatchNorm(nn.Module):
       return dataclasses.replace(x, gain=gain, offset=offset - gain * mean), normalize(descriptor)
     if deferred:
       return Normalized(x, example_rows(mean, len(x)), example_rows(gain, len(x)), offset), normalize(descriptor)
-    if settled:
-      x = written(x)
-      return normalize(x).astype(self.dtype), x
     y = normalize(x).astype(self.dtype)
+    if settled:
+      return y, x
     return y if descriptor is None else (y, normalize(descriptor))
 
   def moments(self, x: Array, squares: Array | None = None) -> tuple[Array, Array]:
@@ -139,16 +142,40 @@ class BatchNorm(nn.Module):
     if self.centered:
       return mean, jnp.square(grouped - jnp.expand_dims(mean, axes)).mean(axes)
     square = jnp.square(grouped) if squares is None else group(squares, self.group_size)
-    return mean, jnp.maximum(square.mean(axes) - jnp.square(mean), 0)
+    return mean, _variance(mean, square.mean(axes))
 
 
-@jax.custom_vjp
-def written(x: Array) -> Array:
-  """x, written in its own type. XLA would keep the sum that x is in float32: twice the bytes of bfloat16."""
-  return x
+def _variance(mean: Array, square: Array) -> Array:
+  return jnp.maximum(square - jnp.square(mean), 0)
 
 
-written.defvjp(lambda x: (jax.lax.optimization_barrier(x), None), lambda _, gradient: (gradient,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def with_moments(x: Array, group_size: int) -> tuple[Array, Array, Array]:
+  """x, written in its own type, and the means of its groups and of their squares [G, C], taken in that pass.
+
+  XLA would keep the sum that x is in float32, twice the bytes of bfloat16, and in the gradient of the moments it would
+  add it up anew from what it is a sum of, all of which would be kept. That gradient reads what was written.
+  """
+  grouped = group(x.astype(at_least_float32(x.dtype)), group_size)
+  axes = tuple(range(1, grouped.ndim - 1))
+  return jax.lax.optimization_barrier(x), grouped.mean(axes), jnp.square(grouped).mean(axes)
+
+
+def _moments_forward(x: Array, group_size: int) -> tuple[tuple[Array, Array, Array], Array]:
+  found = with_moments(x, group_size)
+  return found, found[0]
+
+
+def _moments_backward(group_size: int, x: Array, gradients: tuple[Array, Array, Array]) -> tuple[Array]:
+  of_x, of_mean, of_square = gradients
+  grouped = group(x.astype(of_mean.dtype), group_size)
+  axes = tuple(range(1, grouped.ndim - 1))
+  count = grouped.size // of_mean.size
+  of_moments = (jnp.expand_dims(of_mean, axes) + 2 * grouped * jnp.expand_dims(of_square, axes)) / count
+  return ((of_x.astype(of_mean.dtype) + of_moments.reshape(x.shape)).astype(x.dtype),)
+
+
+with_moments.defvjp(_moments_forward, _moments_backward)
 
 
 def update_running(running_mean: nn.Variable, running_var: nn.Variable, mean: Array, var: Array) -> None:

@@ -81,7 +81,8 @@ class ResNet(nn.Module):
       if frozen:
         x, v = jax.lax.stop_gradient((x, v))
     if self.preact:
-      x = nn.relu(norm(name='final_bn')(x))
+      x = norm(name='final_bn')(x, settled=pooling.settle)
+      x = nn.relu(x[0] if pooling.settle else x)
     kind = at_least_float32(self.dtype)
     classifier = nn.Dense(
       self.num_classes,

@@ -168,7 +168,7 @@ def test_float32_rounding_of_the_fused_form_is_no_worse(kind, gate):
 def test_bfloat16_rounding_of_the_fused_form_is_no_worse(form, kind, gate, shortcut):
   """The same in bfloat16, and of the output at inference by itself: there a GPU's form rounds offsets too.
 
-  It was 1.07, 0.89, 0.98, 1.01, 0.98, 0.93 for the cases, of the output at inference 1.04, 1.12, 0.98, 1.00, 1.00, 1.01.
+  It was 1.07, 0.89, 0.98, 1.01, 0.98, 0.93 for the cases, of the output at inference 1.04, 1.12, 0.98 and 1.00 to 1.01.
   """
   ratios = rounding_ratios(range(6), kind, gate, form, jnp.bfloat16, shortcut)
   assert np.exp(np.mean(np.log(ratios))) < 1.2, ratios

@@ -22,7 +22,7 @@ HEAD = """This is what the short recipe [`{recipe}`](configs/{recipe}.py) gave. 
 
 """
 SAID = """
-{about}{epochs:g} epochs with the seeds {seeds}. Mean ± standard deviation; the differences are paired by seed, in
+{about}{epochs:g} epochs; seeds run so far: {seeds}. Mean ± standard deviation; the differences are paired by seed, in
 percentage points of accuracy, with the {confidence:.0%} interval of Student's t, each for itself. "{none}" means that
 the interval covers 0, which is no proof of equality. More is in [docs/results.md](docs/results.md).
 
@@ -46,7 +46,7 @@ def section(found: Sequence[Gathered]) -> str:
     + SAID.format(
       about=about + ' ' * bool(about),
       epochs=each.identity['epochs'],
-      seeds=', '.join(map(str, sorted(each.seeds))),
+      seeds=', '.join(map(str, sorted({seed for found in each.runs.values() for seed in found}))),
       confidence=paired.CONFIDENCE,
       none=paired.NONE,
       command=page.command(each),

@@ -167,7 +167,7 @@ def test_the_first_table_has_what_is_measured_and_what_is_open(tmp_path):
   assert row(text, '`se`') == ['2', '21.55 ± 0.07 %', '-', f'+0.65 [{low:+.2f}, {high:+.2f}] no difference shown']
   assert row(text, '`pair_1x1`') == ['1', '21.00 %', 'open', 'open']
   assert [row(text, f'`{gate}`')[:2] for gate in ('eca', 'ge', 'folded_3x3')] == [['0', 'open']] * 3
-  assert re.search(r'which are lossy copies.* 6 epochs with the seeds 0, 1\. Mean', text, re.DOTALL)
+  assert re.search(r'which are lossy copies.* 6 epochs; seeds run so far: 0, 1\. Mean', text, re.DOTALL)
   assert '* `python -m cmpe_jax.tools.compare --config=configs/cifar10_short.py --config.dataset=folder:PATH' in text
   assert '* 5 runs, 2026-01-02: commit aaaaaaaaaaaa; jax 0.10.2; 8 x TPU v5e, 4 cores of X\n' in text
   assert '95%' in text

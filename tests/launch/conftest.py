@@ -168,9 +168,9 @@ def cloud(tmp_path):
 
 @pytest.fixture
 def wait_for():
-  """`wait_for(condition, seconds=20)` returns when `condition()` is true."""
+  """`wait_for(condition, seconds=60)` returns when `condition()` is true."""
 
-  def wait(condition, seconds=20):
+  def wait(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
       assert time.monotonic() < end

@@ -74,6 +74,11 @@ def run(*arguments, **more):
   return run_each([7], *arguments, **more)[0]
 
 
+def forms_of(block):
+  """Those that differ: in basic blocks nothing expands, and a TPU's form is a CPU's."""
+  return [form for form in forms.EVERY if block == 'bottleneck' or form != 'fused on tpu']
+
+
 def combinations():
   """Every gate in every block with every shortcut; a third of them, in which all pairs occur, are not slow."""
   for i, gate in enumerate(GATES):
@@ -88,7 +93,7 @@ def combinations():
 @pytest.mark.parametrize(('kind', 'gate', 'shortcut'), list(combinations()))
 def test_fused_equals_reference_in_float64(kind, gate, shortcut):
   with jax.enable_x64(True):
-    reference, *fused = (run(kind, gate, form, jnp.float64, shortcut) for form in forms.EVERY)
+    reference, *fused = (run(kind, gate, form, jnp.float64, shortcut) for form in forms_of(kind[0]))
   for found in fused:
     chex.assert_trees_all_close(found, reference, atol=1e-9, rtol=1e-9)
 
@@ -105,7 +110,9 @@ def test_fused_equals_reference_in_float64(kind, gate, shortcut):
 )
 def test_fused_equals_reference_in_groups(gate, block, preact):
   with jax.enable_x64(True):
-    reference, *fused = (run((block, preact), gate, form, jnp.float64, 'project', group_size=2) for form in forms.EVERY)
+    reference, *fused = (
+      run((block, preact), gate, form, jnp.float64, 'project', group_size=2) for form in forms_of(block)
+    )
     whole = run((block, preact), gate, 'fused on cpu', jnp.float64, 'project')
   for found in fused:
     chex.assert_trees_all_close(found, reference, atol=1e-9, rtol=1e-9)

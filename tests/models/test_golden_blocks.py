@@ -15,6 +15,8 @@ from cmpe_jax.models import blocks, forms, gates, layers, norms
 
 GATES = {'se': 'se', 'double_fc': 'double_fc', '1x1': 'pair_1x1', '2x1': 'pair_2x1', '3x3': 'folded_3x3'}
 FILES = sorted((pathlib.Path(__file__).parents[1] / 'golden' / 'blocks').glob('*.npz'))
+# In basic blocks nothing expands, and a TPU's form is a CPU's.
+CASES = [(file, form) for file in FILES for form in forms.EVERY if file.stem.startswith('resnet') or 'tpu' not in form]
 
 
 def make_block(meta, form, train, dtype):
@@ -50,8 +52,7 @@ def assert_close(name, ours, golden, absolute):
   chex.assert_trees_all_close(np.asarray(ours), expected.astype(np.float64), atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize('form', forms.EVERY)
-@pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize(('file', 'form'), [pytest.param(*case, id=f'{case[0].stem}-{case[1]}') for case in CASES])
 def test_block_equals_the_authors_in_float64(file, form):
   golden = np.load(file)
   meta = json.loads(str(golden['meta']))

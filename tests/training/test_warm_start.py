@@ -112,7 +112,7 @@ def test_another_backbone_is_an_error_that_lists_the_differences(config):
   assert '  params/stage1_block0/conv1/kernel: [3, 3, 16, 16] there, [3, 3, 16, 32] here' in str(raised.value)
   assert '  - params/stem_bn/scale [16] (missing there)' in str(raised.value)
   config.init_from = 'nowhere'
-  with pytest.raises(UserError, match="no weights 'nowhere': give a workdir with checkpoints, one of digits"):
+  with pytest.raises(UserError, match="no weights 'nowhere': give a workdir with checkpoints, one of cifar10"):
     started(config)
 
 

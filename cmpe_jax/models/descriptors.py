@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmpe_jax.models.precision import at_least_float32
+from cmpe_jax.models.precision import at_least_float32, of_products
 
 Array = jax.Array
 Pair = tuple[int, int]
@@ -100,8 +100,7 @@ def _sums_of_taps(x: Array, size: Pair, strides: Pair, padding: Pair) -> Array:
   columns = seen_by_taps(x.shape[2], size[1], strides[1], padding[1])
   masks = np.einsum('ih,jw->ijhw', rows, columns).reshape(-1, *x.shape[1:3])
   # Masks and bfloat16 values are exact in one pass; of float32 values it would keep eight bits (TPU) or eleven (GPU).
-  precision = None if x.dtype == jnp.bfloat16 else jax.lax.Precision.HIGHEST
-  kind = at_least_float32(x.dtype)
+  precision, kind = of_products(x), at_least_float32(x.dtype)
   return jnp.einsum('thw,nhwc->ntc', jnp.asarray(masks, x.dtype), x, precision=precision, preferred_element_type=kind)
 
 

@@ -141,6 +141,7 @@ class Descriptors:
     carry_relu: a block that ends in a ReLU takes its descriptor where it writes its output, and hands it on.
     settle: the sum of a pre-activation block is written in its own type, once its moments are taken.
     share_sums: the gradient of a sum of pixels joins that of the convolution (`with_sums`).
+    merge_mean: the mean of a batch normalization is part of its offset (`norms.BatchNorm`).
     fold: at inference a batch normalization goes into the kernel before it (`folding.Convolution`).
     apart: a projection is an array of its own, to which no convolution adds the residual.
   """
@@ -153,6 +154,7 @@ class Descriptors:
   carry_relu: bool = False
   settle: bool = False
   share_sums: bool = False
+  merge_mean: bool = False
   fold: bool = False
   apart: bool = False
 

@@ -14,6 +14,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from cmpe_jax.models.convolution import convolution
 from cmpe_jax.models.groups import example_rows
 from cmpe_jax.models.precision import at_least_float32, of_products
 
@@ -32,7 +33,7 @@ class Expansion:
     mean: [G, c], of x; G groups of consecutive examples, each with statistics of its own. None: nothing is subtracted.
     gain: [G, C]. None: not normalized.
     offset: [C], or [G, C].
-    convolves: it is a convolution, unless groups have kernels of their own.
+    convolves: it is a convolution, unless groups have statistics of their own.
   """
 
   x: Array
@@ -60,21 +61,25 @@ class Expansion:
     it comes from a ReLU, so that E[xx'] - mean mean' would cancel.
     """
     kernel = self.kernel.astype(self.dtype).astype(self.kernel.dtype)  # the rounded one has these moments
-    covariance = _covariance(self.x, means, self.convolves)
+    covariance = _covariance(self.x, means, self._shares_kernel(means))
     variance = jnp.einsum('gcd,cf,df->gf', covariance, kernel, kernel, precision=HIGHEST)
     return jnp.matmul(means, kernel, precision=HIGHEST), jnp.maximum(variance, 0)
 
   def scaled(self, scale: Array | None = None) -> Array:
     """`scale` [N, C] times the output, [N, H, W, C], in at least float32, or in x's type if it is not normalized."""
-    shares = self.convolves and (self.gain is None or len(self.gain) == 1)  # one kernel for all examples
+    shares = self._shares_kernel(self.gain)
     kernel, offset = self._affine(None if shares else scale)
     if not shares:
       y = _product(self.x, kernel)
     elif scale is None:
-      y = _convolution(self.x, kernel)
+      y = convolution(self.x, kernel[None])
     else:
-      y, offset = _scaled_convolution(self.x, kernel, scale), None if offset is None else scale * offset
+      y, offset = _scaled_convolution(self.x, kernel[None], scale), None if offset is None else scale * offset
     return y if offset is None else y.astype(self.kernel.dtype) + offset[:, None, None]
+
+  def _shares_kernel(self, of_groups: Array | None) -> bool:
+    """Whether it is a convolution, with one kernel for all examples: statistics [G, ...] are not of several groups."""
+    return self.convolves and (of_groups is None or len(of_groups) == 1)
 
   def _affine(self, scale: Array | None) -> tuple[Array, Array | None]:
     """The kernel and the offset that give `scale` times the output, each of all examples (first axis 1) or of each.
@@ -112,27 +117,21 @@ def _product(x: Array, kernel: Array) -> Array:
   return jnp.einsum('nhwc,ncf->nhwf', x, kernel, precision=precision)
 
 
-def _convolution(x: Array, kernel: Array) -> Array:
-  """x [N, H, W, c] convolved with a kernel [1, c, C]."""
-  numbers, precision = ('NHWC', 'HWIO', 'NHWC'), of_products(x)
-  return jax.lax.conv_general_dilated(x, kernel[None], (1, 1), 'VALID', dimension_numbers=numbers, precision=precision)
-
-
 @jax.custom_vjp
 def _scaled_convolution(x: Array, kernel: Array, scale: Array) -> Array:
-  """scale [N, C] times `_convolution(x, kernel)`, in the type of the scale; its gradient computes that again.
+  """scale [N, C] times `convolution(x, kernel)`, in the type of the scale; its gradient computes that again.
 
   So a residual is never an array: the pass that sums dy * y for the scale's gradient reads x, a quarter of its size.
   """
-  return scale[:, None, None] * _convolution(x, kernel).astype(scale.dtype)
+  return scale[:, None, None] * convolution(x, kernel).astype(scale.dtype)
 
 
 def _scaled_backward(kept: tuple[Array, Array, Array], dy: Array) -> tuple[Array, Array, Array]:
   x, kernel, scale = kept
-  _, of_convolution = jax.vjp(_convolution, x, kernel)
+  _, of_convolution = jax.vjp(convolution, x, kernel)
   dx, dkernel = of_convolution((scale[:, None, None] * dy).astype(x.dtype))
   # Of the same kernel XLA would keep the first convolution after all. It takes barriers away too early; + 0 it leaves.
-  again = _convolution(x, kernel + 0 * dkernel)
+  again = convolution(x, kernel + 0 * dkernel)
   return dx, dkernel, (dy * again.astype(dy.dtype)).sum((1, 2))
 
 
@@ -140,14 +139,14 @@ _scaled_convolution.defvjp(lambda *inputs: (_scaled_convolution(*inputs), inputs
 
 
 def _covariance(x: Array, means: Array, convolves: bool) -> Array:
-  """[N, H, W, c], [G, c] -> [G, c, c], biased, of each group, in at least float32.
+  """[N, H, W, c], [G, c] -> [G, c, c], biased, of each group, in at least float32; `convolves`, of one group only.
 
   Exact for whatever is subtracted: what rounding leaves of the mean is taken off afterwards.
   """
   shift = jax.lax.stop_gradient(means).astype(x.dtype)
   centered = x.reshape(len(means), -1, x.shape[-1]) - shift[:, None]
   precision, kind = of_products(x), at_least_float32(x.dtype)
-  if convolves and len(means) == 1:
+  if convolves:
     products = _square(centered.reshape(x.shape))[None]
   else:
     products = jnp.einsum('gpc,gpd->gcd', centered, centered, precision=precision, preferred_element_type=kind)
@@ -168,7 +167,7 @@ def _square(x: Array) -> Array:
   return y[:, 0, 0]
 
 
-_square.defvjp(lambda x: (_square(x), x), lambda x, dy: (_convolution(x, (dy + dy.T)[None].astype(x.dtype)),))
+_square.defvjp(lambda x: (_square(x), x), lambda x, dy: (convolution(x, (dy + dy.T)[None, None].astype(x.dtype)),))
 
 
 @jax.custom_vjp

@@ -29,12 +29,14 @@ class Normalized:
     mean: [N, C]; the examples of a group have equal rows.
     gain: [N, C]; likewise.
     offset: [C].
+    merges_mean: see `BatchNorm`.
   """
 
   x: Array
   mean: Array
   gain: Array
   offset: Array
+  merges_mean: bool = False
 
   @property
   def dtype(self) -> jnp.dtype:
@@ -46,15 +48,16 @@ class Normalized:
 
     Written as one affine map an example, whose coefficients carry all gradients but that of x: the gradients of scale,
     gain, offset and mean then all come from two sums over the pixels of each example, of dy and of dy * (x - mean),
-    which need one pass over the feature map. The subtracted mean is a constant to the gradient, which goes through the
-    offset.
+    which need one pass over the feature map. What is subtracted before the product, the mean or nothing, is a constant
+    to the gradient, which goes through the offset.
     """
-    mean = jax.lax.stop_gradient(self.mean)
-    gain, offset = self.gain, self.offset - self.gain * (self.mean - mean)
+    mean = None if self.merges_mean else jax.lax.stop_gradient(self.mean)
+    gain, offset = self.gain, self.offset - self.gain * (self.mean if mean is None else self.mean - mean)
     if scale is not None:
       gain, offset = scale * gain, scale * offset
-    centered = self.x.astype(gain.dtype) - mean[:, None, None]
-    return centered * gain[:, None, None] + offset[:, None, None]
+    x = self.x.astype(gain.dtype)
+    x = x if mean is None else x - mean[:, None, None]
+    return x * gain[:, None, None] + offset[:, None, None]
 
 
 class BatchNorm(nn.Module):
@@ -70,6 +73,8 @@ class BatchNorm(nn.Module):
     group_size: 0: the whole batch.
     affine: whether there are a learned scale and bias.
     centered: variance in a second pass over centered values instead of mean(x^2) - mean(x)^2.
+    merges_mean: the output is gain * x + (offset - gain * mean), not gain * (x - mean) + offset: a CPU would write
+      down x - mean for the gradient.
     scale_init: initial scale.
   """
 
@@ -78,6 +83,7 @@ class BatchNorm(nn.Module):
   group_size: int = 0
   affine: bool = True
   centered: bool = False
+  merges_mean: bool = False
   scale_init: Callable = initializers.ones
 
   @nn.compact
@@ -117,9 +123,11 @@ class BatchNorm(nn.Module):
 
     def normalize(z: Any) -> Array:
       axes = tuple(range(1, z.ndim))
-      groups = z.reshape(len(mean), -1, *z.shape[1:])
-      centered = groups.astype(kind) - jnp.expand_dims(mean, axes)
-      return (centered * jnp.expand_dims(gain, axes) + offset).reshape(z.shape)
+      groups = z.reshape(len(mean), -1, *z.shape[1:]).astype(kind)
+      means, gains = jnp.expand_dims(mean, axes), jnp.expand_dims(gain, axes)
+      if self.merges_mean:
+        return (groups * gains + (offset - gains * means)).reshape(z.shape)
+      return ((groups - means) * gains + offset).reshape(z.shape)
 
     if isinstance(x, Convolution):
       return x.normalized(mean[0], gain[0], offset)
@@ -128,7 +136,8 @@ class BatchNorm(nn.Module):
         return dataclasses.replace(x, mean=center, gain=gain, offset=offset), normalize(descriptor)
       return dataclasses.replace(x, gain=gain, offset=offset - gain * mean), normalize(descriptor)
     if deferred:
-      return Normalized(x, example_rows(mean, len(x)), example_rows(gain, len(x)), offset), normalize(descriptor)
+      mean_rows, gain_rows = (example_rows(values, len(x)) for values in (mean, gain))
+      return Normalized(x, mean_rows, gain_rows, offset, self.merges_mean), normalize(descriptor)
     y = normalize(x).astype(self.dtype)
     if settled:
       return y, x

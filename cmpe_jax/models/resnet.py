@@ -14,6 +14,7 @@ from cmpe_jax.models.descriptors import Descriptors
 from cmpe_jax.models.forms import Forms
 from cmpe_jax.models.layers import Conv
 from cmpe_jax.models.norms import BatchNorm
+from cmpe_jax.models.pooling import max_pool
 from cmpe_jax.models.precision import at_least_float32
 
 Array = jax.Array
@@ -68,7 +69,8 @@ class ResNet(nn.Module):
     """Normalized images [N, H, W, 3] -> logits [N, num_classes] in at least float32."""
     pooling = self.forms.of(train)
     conv = functools.partial(Conv, dtype=self.dtype, descriptors=pooling, blurs=self.blur_pool)
-    norm = functools.partial(BatchNorm, train=train, dtype=self.dtype, group_size=self.bn_group_size)
+    common: dict[str, Any] = {'dtype': self.dtype, 'group_size': self.bn_group_size, 'merges_mean': pooling.merge_mean}
+    norm = functools.partial(BatchNorm, train=train, **common)
     frozen_norm = functools.partial(norm, train=False)
     stem_norm = frozen_norm if self.frozen_stages else norm
     x = self.embed(images.astype(at_least_float32(self.dtype)), conv, stem_norm)
@@ -101,7 +103,7 @@ class ResNet(nn.Module):
       x = conv(self.base_widths[0], 7, 2, name='stem')(images, normalized=not self.preact)
       if not self.preact:
         x = nn.relu(norm(name='stem_bn')(x))
-      return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+      return max_pool(x)
     wide, x = self.stem == 'wide', norm(name='input_bn', affine=False)(images)
     x = conv(16, 3, name='stem')(x, normalized=wide)
     return norm(name='stem_bn')(x) if wide else x

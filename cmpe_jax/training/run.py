@@ -72,12 +72,11 @@ class Run:
   def train_call(self, materialize: Materialize, unroll: bool | None = None) -> jax.stages.Wrapped:
     """`call(state, resident, drawn) -> (state, metrics)`, jitted; see `step.compile_train`, `step.Steps.train`."""
     train_step = self.steps.train(self.optimizer, self.rate, unroll)
-    options = compiler.for_training(self.mesh, self.dataset.image_size)
-    return step.compile_train(train_step, materialize, self.mesh, options)
+    return step.compile_train(train_step, materialize, self.mesh, compiler.options(self.mesh))
 
   def eval_call(self, materialize: Materialize) -> jax.stages.Wrapped:
     """`call(variables, resident, drawn) -> metrics`, jitted."""
-    return step.compile_eval(self.steps.evaluate, materialize, self.mesh)
+    return step.compile_eval(self.steps.evaluate, materialize, self.mesh, compiler.options(self.mesh))
 
   def eval_batch(self, examples: int) -> int:
     """The global batch of an evaluation of so many examples."""

@@ -187,13 +187,15 @@ def compile_train(
   return jax.jit(call, donate_argnums=0, out_shardings=meshes.replicated(mesh), compiler_options=options)
 
 
-def compile_eval(eval_step: Callable[..., Any], materialize: Materialize, mesh: Mesh) -> jax.stages.Wrapped:
-  """`call(variables, resident, drawn) -> metrics`, jitted."""
+def compile_eval(
+  eval_step: Callable[..., Any], materialize: Materialize, mesh: Mesh, options: dict[str, str] | None = None
+) -> jax.stages.Wrapped:
+  """`call(variables, resident, drawn) -> metrics`, jitted with compiler `options`."""
 
   def call(variables: dict[str, Any], resident: dict[str, jax.Array], drawn: Any) -> dict[str, Any]:
     return eval_step(variables, _shard(materialize(resident, drawn), mesh))
 
-  return jax.jit(call, out_shardings=meshes.replicated(mesh))
+  return jax.jit(call, out_shardings=meshes.replicated(mesh), compiler_options=options)
 
 
 def _shard(batch: dict[str, jax.Array], mesh: Mesh) -> dict[str, jax.Array]:

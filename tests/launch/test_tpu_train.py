@@ -43,36 +43,36 @@ def test_preemptions_a_lost_connection_and_a_silent_gcloud_end_as_a_run_without(
 
 
 def test_the_same_command_twice_the_second_follows(cloud, wait_for):
-  first = cloud.start('tpu_vm.sh', *TRAIN, '--keep', STEPS='24')
+  first = cloud.start('tpu_vm.sh', *TRAIN, '--keep', STEPS='48')
   wait_for(lambda: len(cloud.checkpoints()) > 1)
   second = cloud.run('tpu_vm.sh', *TRAIN, '--keep')
   output, _ = first.communicate(timeout=30)
   assert (first.returncode, second.returncode) == (0, 0)
-  assert cloud.checkpoints()[24] == undisturbed(24)
+  assert cloud.checkpoints()[48] == undisturbed(48)
   assert cloud.calls('worker.sh start') == cloud.calls('queued-resources create') == cloud.calls('tpu-vm scp') == 1
-  assert '[worker 1] step 24' in output
-  assert '[worker 1] step 24' in second.stdout
+  assert '[worker 1] step 48' in output
+  assert '[worker 1] step 48' in second.stdout
   assert last_line(second).endswith(KEPT)
 
 
 def test_two_at_the_same_moment_start_one_program(cloud):
-  both = [cloud.start('tpu_vm.sh', *TRAIN, '--keep', STEPS='24') for _ in range(2)]
+  both = [cloud.start('tpu_vm.sh', *TRAIN, '--keep', STEPS='48') for _ in range(2)]
   outputs = [process.communicate(timeout=50)[0] for process in both]
   assert [process.returncode for process in both] == [0, 0], outputs
   assert cloud.requests() == {'run': 'ACTIVE'}
-  assert cloud.checkpoints()[24] == undisturbed(24)
+  assert cloud.checkpoints()[48] == undisturbed(48)
   assert [log.count('starts') for log in cloud.logs().values()] == [1, 1]
 
 
 def test_a_killed_launcher_is_taken_up_by_the_same_command(cloud, wait_for):
-  first = cloud.start('tpu_vm.sh', *TRAIN, STEPS='24')
+  first = cloud.start('tpu_vm.sh', *TRAIN, STEPS='48')
   wait_for(lambda: len(cloud.checkpoints()) > 1)
   first.kill()
   cloud.plan('follow', '', 'preempt')
-  second = cloud.run('tpu_vm.sh', *TRAIN, STEPS='24')
+  second = cloud.run('tpu_vm.sh', *TRAIN, STEPS='48')
   assert second.returncode == 0, second.stderr
   assert cloud.calls('worker.sh start') == 1
-  assert (cloud.checkpoints()[24], last_line(second)) == (undisturbed(24), DELETED)
+  assert (cloud.checkpoints()[48], last_line(second)) == (undisturbed(48), DELETED)
 
 
 def test_workers_that_do_not_answer_keep_their_program(cloud, wait_for):
@@ -184,13 +184,13 @@ def test_stop_and_delete_from_another_terminal_end_it(cloud, wait_for):
 
 
 def test_another_command_on_the_slice_is_left_alone(cloud, wait_for):
-  train = cloud.start('tpu_vm.sh', *TRAIN, STEPS='24')
+  train = cloud.start('tpu_vm.sh', *TRAIN, STEPS='48')
   wait_for(lambda: len(cloud.checkpoints()) > 1)
   other = cloud.run('tpu_vm.sh', *TRAIN, '--', '--config.epochs=1')
   assert other.returncode == 2
   assert 'another command runs on run: stop it first (launch/tpu_vm.sh stop --name=run' in other.stderr
   train.communicate(timeout=30)
-  assert cloud.checkpoints()[24] == undisturbed(24)
+  assert cloud.checkpoints()[48] == undisturbed(48)
 
 
 def test_a_slice_that_cannot_be_deleted_is_said_to_cost_money(cloud):

@@ -29,8 +29,9 @@ def test_a_day_with_16_chips(cloud, wait_for):
   assert cloud.requests() == {'cmpe50': 'ACTIVE'}
 
   cloud.plan('follow', 'preempt')
-  running = cloud.start(*train, STEPS='60')
-  wait_for(lambda: len(cloud.checkpoints('BUCKET/cmpe50')) > 1)
+  running = cloud.start(*train, STEPS='600')
+  log = cloud.folder / 'nodes/cmpe50/w0/cmpe_jax/run.log'
+  wait_for(lambda: log.exists() and 'goes on from step' in log.read_text())  # preempted, and there again
   shown = cloud.start(*follow)
   wait_for(lambda: 'step' in shown.stdout.readline())
   assert cloud.run(*stop).returncode == 0

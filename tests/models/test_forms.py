@@ -39,7 +39,9 @@ def make_block(kind, gate, form, dtype, shortcut, group_size=0, train=True):
     strides=STRIDES[shortcut],
     project=shortcut != 'identity',
     conv=functools.partial(layers.Conv, dtype=dtype, descriptors=descriptor, blurs=shortcut == 'blur'),
-    norm=functools.partial(norms.BatchNorm, train=train, dtype=dtype, group_size=group_size),
+    norm=functools.partial(
+      norms.BatchNorm, train=train, dtype=dtype, group_size=group_size, merges_mean=descriptor.merge_mean
+    ),
     gate=make_gate,
     descriptors=descriptor,
     train=train,

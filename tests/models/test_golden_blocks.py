@@ -31,7 +31,7 @@ def make_block(meta, form, train, dtype):
     strides=meta['stride'],
     project=meta['project'],
     conv=functools.partial(layers.Conv, dtype=dtype, descriptors=descriptors),
-    norm=functools.partial(norms.BatchNorm, train=train, dtype=dtype),
+    norm=functools.partial(norms.BatchNorm, train=train, dtype=dtype, merges_mean=descriptors.merge_mean),
     gate=gate,
     descriptors=descriptors,
     train=train,

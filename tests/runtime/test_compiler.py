@@ -1,4 +1,4 @@
-"""What a training step on a CPU is compiled with."""
+"""What programs for a CPU are compiled with."""
 
 import subprocess
 import sys
@@ -31,8 +31,8 @@ def known():
   compiler._known.cache_clear()
 
 
-def options(image_size=224):
-  return compiler.for_training(meshes.make(jax.devices()[:1]), image_size)
+def options():
+  return compiler.options(meshes.make(jax.devices()[:1]))
 
 
 def lowered():
@@ -58,10 +58,6 @@ def test_another_version_that_does_not_know_the_option_compiles_without(known, m
   monkeypatch.setattr(compiler, 'OWN_CONVOLUTIONS', {'xla_cpu_no_such_option': 'x'})
   assert options() == {}
   lowered().compile()
-
-
-def test_small_images_take_what_xla_takes(known):
-  assert options(32) == {}
 
 
 def test_xla_flags_go_before(known, monkeypatch):

@@ -13,6 +13,7 @@ from cmpe_jax import names
 from cmpe_jax.data import streamed
 from cmpe_jax.data.source import Batch
 from cmpe_jax.errors import check_choice
+from cmpe_jax.runtime import compiler
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.training.run import Run, assemble, of_size
 
@@ -100,7 +101,8 @@ def program(config: ml_collections.ConfigDict, setting: Setting, device: jax.Dev
   batch = _batch(run, run.dataset.image_size if setting.mode == 'infer' else run.schedule.largest_side)
   values: tuple[Any, ...] = (run.variables(), {}, batch)
   if setting.mode == 'infer':
-    call: Any = jax.jit(_infer(run), out_shardings=meshes.replicated(run.mesh))
+    options = compiler.options(run.mesh)
+    call: Any = jax.jit(_infer(run), out_shardings=meshes.replicated(run.mesh), compiler_options=options)
   else:
     call = run.train_call(streamed.materialize)
     drawn = jax.tree.map(lambda x: x[None], batch)  # one step a call

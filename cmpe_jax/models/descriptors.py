@@ -142,6 +142,7 @@ class Descriptors:
     settle: the sum of a pre-activation block is written in its own type, once its moments are taken.
     share_sums: the gradient of a sum of pixels joins that of the convolution (`with_sums`).
     merge_mean: the mean of a batch normalization is part of its offset (`norms.BatchNorm`).
+    by_winners: the gradient of the stem's max-pooling (`pooling.max_pool`).
     fold: at inference a batch normalization goes into the kernel before it (`folding.Convolution`).
     apart: a projection is an array of its own, to which no convolution adds the residual.
   """
@@ -155,6 +156,7 @@ class Descriptors:
   settle: bool = False
   share_sums: bool = False
   merge_mean: bool = False
+  by_winners: bool = False
   fold: bool = False
   apart: bool = False
 

@@ -38,7 +38,8 @@ def choose(form: str, platform: str, gated: bool, preact: bool) -> Forms:
     return Forms(REFERENCE, REFERENCE, map_filters.filter_maps_reference)
   train, infer = FUSED, FUSED
   if platform == 'cpu':
-    train = dataclasses.replace(FUSED, merge_mean=True)  # 6 % (ResNet-50) to 13 % (ResNet-20) less time a step
+    # A step of a ResNet-50, or of a ResNet-20 on 32x32, takes 6 or 13 % less time by the first, 5 or 0 % by the second.
+    train = dataclasses.replace(FUSED, merge_mean=True, by_winners=True)
   elif platform == 'gpu':
     train, infer = _train_on_gpu(gated, preact), _infer_on_gpu(gated, preact)
   elif platform == 'tpu':

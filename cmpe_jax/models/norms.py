@@ -122,12 +122,11 @@ class BatchNorm(nn.Module):
       offset = self.param('bias', initializers.zeros, (channels,), kind)
 
     def normalize(z: Any) -> Array:
-      axes = tuple(range(1, z.ndim))
+      wide = functools.partial(jnp.expand_dims, axis=tuple(range(1, z.ndim)))
       groups = z.reshape(len(mean), -1, *z.shape[1:]).astype(kind)
-      means, gains = jnp.expand_dims(mean, axes), jnp.expand_dims(gain, axes)
       if self.merges_mean:
-        return (groups * gains + (offset - gains * means)).reshape(z.shape)
-      return ((groups - means) * gains + offset).reshape(z.shape)
+        return (groups * wide(gain) + wide(offset - gain * mean)).reshape(z.shape)
+      return ((groups - wide(mean)) * wide(gain) + offset).reshape(z.shape)
 
     if isinstance(x, Convolution):
       return x.normalized(mean[0], gain[0], offset)

@@ -73,7 +73,7 @@ class ResNet(nn.Module):
     norm = functools.partial(BatchNorm, train=train, **common)
     frozen_norm = functools.partial(norm, train=False)
     stem_norm = frozen_norm if self.frozen_stages else norm
-    x = self.embed(images.astype(at_least_float32(self.dtype)), conv, stem_norm)
+    x = self.embed(images.astype(at_least_float32(self.dtype)), conv, stem_norm, pooling)
     v = None
     for stage, specs in itertools.groupby(self.block_specs(x.shape[-1]), lambda spec: spec['stage']):
       frozen = stage <= self.frozen_stages
@@ -97,13 +97,13 @@ class ResNet(nn.Module):
     )
     return classifier(jnp.mean(x, axis=(1, 2), dtype=kind))
 
-  def embed(self, images: Array, conv: Make, norm: Make) -> Array:
+  def embed(self, images: Array, conv: Make, norm: Make, pooling: Descriptors) -> Array:
     """The stem: [N, H, W, 3] -> [N, H, W, 16], or [N, H/4, W/4, c] for 'large'."""
     if self.stem == 'large':
       x = conv(self.base_widths[0], 7, 2, name='stem')(images, normalized=not self.preact)
       if not self.preact:
         x = nn.relu(norm(name='stem_bn')(x))
-      return max_pool(x)
+      return max_pool(x, pooling.by_winners)
     wide, x = self.stem == 'wide', norm(name='input_bn', affine=False)(images)
     x = conv(16, 3, name='stem')(x, normalized=wide)
     return norm(name='stem_bn')(x) if wide else x

@@ -6,7 +6,7 @@ from absl import flags
 
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import files
-from cmpe_jax.tools.board import front, gathered, page
+from cmpe_jax.tools.board import front, gathered, page, pictures
 
 
 def main() -> None:
@@ -15,14 +15,15 @@ def main() -> None:
   if not folder.is_dir():
     raise UserError(f'--results={folder} is not a folder: give the one that holds the files that compare wrote.')
   found = gathered.gather(sorted(folder.glob('*.json')))
-  pages = {'output': (output, page.page(found))}
+  drawn = [('output', output, page.page(found))]
   if flags.FLAGS.readme:
     readme = pathlib.Path(flags.FLAGS.readme)
-    pages['readme'] = readme, front.replaced(_read(readme), found)
-  for flag, (path, text) in pages.items():
+    drawn.append(('readme', readme, front.replaced(_read(readme), found)))
+  drawn += [('results', folder / pictures.name(each), pictures.svg(each)) for each in found if pictures.name(each)]
+  for flag, path, text in drawn:
     files.write(path, text, flag)
   runs = sum(len(seeds) for each in found for seeds in each.runs.values())
-  print(f'{runs} runs of {len(found)} recipes in {folder}: {" and ".join(str(path) for path, _ in pages.values())}')
+  print(f'{runs} runs of {len(found)} recipes in {folder}: {", ".join(str(path) for _, path, _ in drawn)}')
 
 
 def _read(path: pathlib.Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from cmpe_jax import config as configuration
 from cmpe_jax.data import datasets
 from cmpe_jax.data.datasets import known_folders
+from cmpe_jax.tools.board import pictures
 from cmpe_jax.tools.board.gathered import Gathered, identity
 from cmpe_jax.tools.shared import paired, paper, rows, sizes
 from cmpe_jax.tools.shared.chips import CHIPS
@@ -79,7 +80,9 @@ def _measured(each: Gathered) -> str:
   points = [f'files: {files}', f'command: `{command(each)}`', *origins(each)]
   known = known_folders.about(each.identity['dataset'])
   about = f'{known}\n\n' if known else ''
-  return f'\n### `{each.config}`{changes}\n\n{about}{table(lines)}\n{said}\n\n' + ''.join(
+  drawn = pictures.name(each)
+  picture = f'![Test error and training loss over the epochs.](results/{drawn})\n\n' if drawn else ''
+  return f'\n### `{each.config}`{changes}\n\n{about}{table(lines)}\n{said}\n\n{picture}' + ''.join(
     f'* {each}\n' for each in points
   )
 

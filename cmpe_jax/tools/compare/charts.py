@@ -98,7 +98,21 @@ def _at_least(put: Callable[..., Any], limits: tuple[float, float], width: float
 def curves(found: Curves, label: str) -> Figure:
   """A thick line a variant, the mean over its seeds, and a thin one a run; over the epochs, on a logarithmic scale."""
   figure = Figure(figsize=(WIDTH, 3.4), layout='constrained')
-  axes = figure.add_subplot()
+  _curves(figure.add_subplot(), found, label)
+  _legend(figure, list(found), width=40)
+  return figure
+
+
+def learning(panels: dict[str, Curves]) -> Figure:
+  """Such curves side by side, by their label, with one legend."""
+  figure = Figure(figsize=(2 * WIDTH, 3.4), layout='constrained')
+  for number, (label, found) in enumerate(panels.items(), start=1):
+    _curves(figure.add_subplot(1, len(panels), number), found, label)
+  _legend(figure, list(next(iter(panels.values()))), width=80)
+  return figure
+
+
+def _curves(axes: Axes, found: Curves, label: str) -> None:
   for number, (name, lines) in enumerate(found.items()):
     if not lines:
       continue
@@ -109,9 +123,13 @@ def curves(found: Curves, label: str) -> Figure:
     axes.plot(lines[0][0][:shared], mean, **style(number), linewidth=1.6, label=name)
   _scale(axes, found)
   axes.set(xlabel='epoch', ylabel=label, xlim=(0, None))
-  longest = max(map(len, found))
-  figure.legend(loc='outside lower center', ncols=max(1, min(3, 40 // (longest + 4))), frameon=False, handlelength=2.4)
-  return figure
+
+
+def _legend(figure: Figure, names: Sequence[str], width: int) -> None:
+  """Below, in as many columns as fit into so many letters."""
+  columns = max(1, min(width // 13, width // (max(map(len, names)) + 4)))
+  lines, labels = figure.axes[0].get_legend_handles_labels()
+  figure.legend(lines, labels, loc='outside lower center', ncols=columns, frameon=False, handlelength=2.4)
 
 
 def _scale(axes: Axes, found: Curves) -> None:

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import xml.etree.ElementTree
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from cmpe_jax import config as configuration
 from cmpe_jax import names
 from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools.board import front, gathered, page
+from cmpe_jax.tools.board import front, gathered, page, pictures
+from cmpe_jax.tools.compare import charts
 from cmpe_jax.tools.shared import results
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -25,7 +27,9 @@ ORIGIN = {
 }
 
 
-def write(path, name='cifar10_resnet164', errors=((0, 'se', 500), (0, 'none', 510)), origin=None, **overrides):
+def write(
+  path, name='cifar10_resnet164', errors=((0, 'se', 500), (0, 'none', 510)), origin=None, curves=None, **overrides
+):
   """A file of results whose runs have that many wrong answers of 10,000, and whose own means are nonsense."""
   config = configuration.load(name)
   config.update(overrides)
@@ -40,6 +44,7 @@ def write(path, name='cifar10_resnet164', errors=((0, 'se', 500), (0, 'none', 51
       'seconds': 100.0,
       'images': 10,
       'origin': ORIGIN | (origin or {}),
+      **({'curves': curves} if curves else {}),
     }
     for seed, gate, wrong in errors
   ]
@@ -181,8 +186,27 @@ def test_without_runs_there_is_no_first_table_but_the_commands_for_it():
   assert '%' not in text
 
 
+def test_learning_curves_are_drawn_where_runs_have_kept_them(tmp_path):
+  write(tmp_path / 'a.json')
+  assert 'results/a.svg' not in page.page(gathered.gather([tmp_path / 'a.json']))
+  steps = [100.0, 200.0, 400.0]
+  (tmp_path / 'b').mkdir()
+  write(tmp_path / 'b' / 'c.json', curves={'eval/accuracy': [steps, [0.5, 0.75, 0.875]]})
+  (each,) = gathered.gather([tmp_path / 'b' / 'c.json'])
+  assert '![Test error and training loss over the epochs.](results/c.svg)' in page.page([each])
+  drawn = xml.etree.ElementTree.fromstring(pictures.svg(each))
+  said = [element.text for element in drawn.iter('{http://www.w3.org/2000/svg}text')]
+  assert {'test error, %', 'epoch', 'se', 'none'} <= set(said)
+  assert 'training loss' not in said  # of which there is no line
+  figure = charts.learning({label: found for label, found in pictures._panels(each).items() if found})
+  runs, means = figure.axes[0].lines[:2]
+  for line in (runs, means):  # the last step is the end of the last epoch
+    np.testing.assert_allclose(line.get_xdata(), np.divide(steps, 400) * each.identity['epochs'])
+    np.testing.assert_allclose(line.get_ydata(), [50, 25, 12.5])
+
+
 def test_the_command(tmp_path):
-  file = write(tmp_path / 'a.json')
+  file = write(tmp_path / 'a.json', curves={'train/loss': [[1.0, 2.0], [2.0, 1.0]]})
   output, readme = tmp_path / 'page.md', tmp_path / 'front.md'
   readme.write_text(f'before\n{front.BEGIN}stale\n{front.END}after\n')
   done = run_module('cmpe_jax.tools.board', f'--results={tmp_path}', f'--output={output}', f'--readme={readme}')
@@ -191,6 +215,7 @@ def test_the_command(tmp_path):
   assert done.returncode == 0, done.stderr
   assert done.stdout.startswith('2 runs of 1 recipes in ')
   assert '### `cifar10_resnet164`\n' in output.read_text()
+  assert (tmp_path / 'a.svg').read_text().startswith('<?xml')
   file.write_text(file.read_text().replace('0.949', '0.959', 1))
   for arguments, said in (
     ([f'--results={tmp_path}'], 'is not as compare wrote it'),

@@ -128,15 +128,16 @@ def small(**keys):
 
 
 def test_frozen_stages_and_recomputation_change_the_plan():
-  whole, frozen, again = (small(**keys).train() for keys in ({}, {'freeze': 2}, {'remat': True}))
+  whole, frozen = (small(**keys).train() for keys in ({}, {'freeze': 2}))
   # No gradient of the first two stages: less is computed, kept and sent.
   assert frozen.flops < 0.7 * whole.flops
   assert frozen.temporary < 0.7 * whole.temporary
   last = 4 * (9 * (32 + 64) * 64 + 32 * 64 + 64 * 10 + 10)  # the kernels of the third stage and the classifier
   assert last <= frozen.collectives['all-reduce'][1] < 1.1 * last < whole.collectives['all-reduce'][1]
-  # Forward once more, but for the stem and the classifier.
+  # Forward once more, but for the stem and the classifier, in a net of nine blocks.
+  whole, again = (small(depth=20, remat=remat).train() for remat in (False, True))
   assert 1.1 * whole.flops < again.flops < 1.4 * whole.flops
-  assert again.temporary < 0.9 * whole.temporary  # 0.3 in a net of 15 blocks
+  assert again.temporary < 0.7 * whole.temporary
 
 
 def test_blocks_in_a_loop_are_counted_one_by_one_and_kept_as_they_run():

@@ -70,8 +70,9 @@ class ResNet(nn.Module):
     pooling = self.forms.of(train)
     conv = functools.partial(Conv, dtype=self.dtype, descriptors=pooling, blurs=self.blur_pool)
     merges = pooling.merge_mean and not self.remat  # with it, recomputing saved no memory: 1.00 instead of 0.45
-    common: dict[str, Any] = {'dtype': self.dtype, 'group_size': self.bn_group_size, 'merges_mean': merges}
-    norm = functools.partial(BatchNorm, train=train, **common)
+    norm = functools.partial(
+      BatchNorm, train=train, dtype=self.dtype, group_size=self.bn_group_size, merges_mean=merges
+    )
     frozen_norm = functools.partial(norm, train=False)
     stem_norm = frozen_norm if self.frozen_stages else norm
     x = self.embed(images.astype(at_least_float32(self.dtype)), conv, stem_norm, pooling)

@@ -1,8 +1,6 @@
 """The learning curves of a recipe, beside its table."""
 
-import io
-
-import matplotlib
+import functools
 
 from cmpe_jax.tools.board.gathered import Gathered
 from cmpe_jax.tools.compare import charts, curves
@@ -15,11 +13,8 @@ def name(each: Gathered) -> str:
 
 def svg(each: Gathered) -> str:
   """Test error and training loss over the epochs: thin lines are runs, thick ones their means."""
-  with matplotlib.rc_context({**charts.STYLE, 'svg.hashsalt': each.config}):
-    text = io.StringIO()
-    figure = charts.learning({label: found for label, found in _panels(each).items() if found})
-    figure.savefig(text, format='svg', metadata={'Date': None, 'Creator': None})
-  return text.getvalue()
+  panels = {label: found for label, found in _panels(each).items() if found}
+  return charts.file(functools.partial(charts.learning, panels), each.config)
 
 
 def _panels(each: Gathered) -> dict[str, curves.Curves]:

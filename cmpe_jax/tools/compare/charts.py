@@ -34,12 +34,17 @@ def style(number: int) -> dict[str, Any]:
   return {'color': COLORS[number % len(COLORS)], 'linestyle': DASHES[number // len(COLORS) % len(DASHES)]}
 
 
-def svg(draw: Callable[[], Figure], name: str, description: str) -> str:
-  """An `<svg>` element; its ids begin with `name`, so that several fit into one page."""
+def file(draw: Callable[[], Figure], name: str) -> str:
+  """An SVG file, the same whenever the same is drawn."""
   with matplotlib.rc_context({**STYLE, 'svg.hashsalt': name}):
     text = io.StringIO()
     draw().savefig(text, format='svg', metadata={'Date': None, 'Creator': None})
-  whole = text.getvalue()
+  return text.getvalue()
+
+
+def svg(draw: Callable[[], Figure], name: str, description: str) -> str:
+  """An `<svg>` element; its ids begin with `name`, so that several fit into one page."""
+  whole = file(draw, name)
   element = whole[whole.index('<svg') :]
   element = re.sub(r'(\bid="|url\(#|href="#)', rf'\g<1>{name}-', element)
   element = re.sub(r' (?:width|height)="[\d.]+pt"', '', element, count=2)

@@ -33,7 +33,8 @@
 #
 # Example
 #   launch/gke.sh submit --name=cmpe50 --image=us-docker.pkg.dev/P/R/cmpe_jax:1 --accelerator=tpu-v6e-slice \
-#     --topology=4x4 --config=configs/imagenet_cmpe50.py --workdir=gs://BUCKET/cmpe50 -- --config.batch_size=4096
+#     --topology=4x4 --data-bucket=my-bucket/imagenet --config=configs/imagenet_cmpe50.py --workdir=gs://BUCKET/cmpe50 \
+#     -- --config.data_dir=/mnt/data --config.batch_size=4096
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/gke_render.sh"

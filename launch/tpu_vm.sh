@@ -6,7 +6,8 @@
 # Actions
 #   train     all of it: create, install, start, follow; again whenever the slice is preempted or the program says that
 #             it was interrupted (exit code 75); never after a wrong input (exit code 2) nor after three failures without
-#             a newer checkpoint. Deletes the slice at the end. Start it again at any time: it follows what runs.
+#             a newer checkpoint. Deletes the slice at each of these ends; not after Ctrl-C or `stop`. Start it again at any
+#             time: it follows what runs.
 #   create    queues the request for a slice and waits until it is there
 #   install   copies the last commit to all workers and installs it
 #   start     starts the same command on all workers; it goes on when you disconnect
@@ -33,7 +34,8 @@
 #
 # Example
 #   launch/tpu_vm.sh train --name=cmpe50 --zone=us-central1-a --type=v5litepod-16 --spot \
-#     --config=configs/imagenet_cmpe50.py --workdir=gs://BUCKET/cmpe50 -- --config.batch_size=4096
+#     --data-disk=projects/P/zones/us-central1-a/disks/imagenet --config=configs/imagenet_cmpe50.py \
+#     --workdir=gs://BUCKET/cmpe50 -- --config.data_dir=/mnt/data --config.batch_size=4096
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/tpu_train.sh"

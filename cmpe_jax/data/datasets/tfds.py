@@ -18,7 +18,7 @@ from cmpe_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class TfdsDataset:
-  """A dataset by its name in TFDS. One entry of `datasets.DATASETS` is all that a new one needs.
+  """A dataset by its name in TFDS. One entry of `datasets._NAMED` is all that a new one needs.
 
   Attributes:
     name: in TFDS, and in `config.dataset`.

@@ -18,13 +18,15 @@ Two commands put the table here, the first of which can be interrupted and goes 
 * `python -m cmpe_jax.tools.compare {arguments}`
 * `python -m cmpe_jax.tools.board`
 """
+MISSING = '"open": not run yet; `--gates={gates}` in the command below adds them.\n'
 HEAD = """This is what the short recipe [`{recipe}`](configs/{recipe}.py) gave. A loss is shown like a win:
 
 """
 SAID = """
 {about}{epochs:g} epochs; seeds run so far: {seeds}. Mean ± standard deviation; the differences are paired by seed, in
 percentage points of accuracy, with the {confidence:.0%} interval of Student's t, each for itself. "{none}" means that
-the interval covers 0, which is no proof of equality. More is in [docs/results.md](docs/results.md).
+the interval covers 0, which is no proof of equality.
+{missing}More is in [docs/results.md](docs/results.md).
 
 * `{command}`
 {origins}"""
@@ -39,6 +41,7 @@ def section(found: Sequence[Gathered]) -> str:
     arguments = ' '.join([*given, f'--results=docs/results/{RECIPE}.json'])
     return NOTHING.format(recipe=RECIPE, arguments=arguments)
   table = page.table([_heading(), *_lines({gate: each.runs.get(gate, {}) for gate in names.GATES})])
+  missing = [gate for gate in names.GATES if not each.runs.get(gate)]
   about = known_folders.about(each.identity['dataset'])
   return (
     HEAD.format(recipe=RECIPE)
@@ -49,6 +52,7 @@ def section(found: Sequence[Gathered]) -> str:
       seeds=', '.join(map(str, sorted({seed for found in each.runs.values() for seed in found}))),
       confidence=paired.CONFIDENCE,
       none=paired.NONE,
+      missing=MISSING.format(gates=','.join(missing)) if missing else '',
       command=page.command(each),
       origins=''.join(f'* {origin}\n' for origin in page.origins(each)),
     )

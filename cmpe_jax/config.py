@@ -73,7 +73,8 @@ def check(config: ml_collections.ConfigDict) -> None:
       'the rate falls. Set one of them to ().'
     )
   mean, std = tuple(config.pixel_mean), tuple(config.pixel_std)
-  if (mean or std) and not (len(mean) == len(std) == 3 and min(std) > 0):
+  are_numbers = all(isinstance(value, int | float) for value in (*mean, *std))
+  if (mean or std) and not (are_numbers and len(mean) == len(std) == 3 and min(std) > 0):
     raise UserError(f'pixel_mean={mean} and pixel_std={std} need three values each, those of pixel_std above 0, or ().')
   _check_sizes(tuple(config.train_image_sizes), tuple(config.train_size_fractions))
 

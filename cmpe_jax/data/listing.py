@@ -7,12 +7,17 @@ from collections.abc import Iterable, Iterator
 
 from PIL import Image
 
+from cmpe_jax.errors import UserError
+
 
 def images(folder: pathlib.Path, others: Iterable[pathlib.Path] = ()) -> list[str]:
   """The paths of files at any depth whose suffix Pillow knows, sorted; hidden ones are left out.
 
   Symbolic links are followed, but each real directory is visited once, and those of `others` never: links in a circle
   multiply nothing.
+
+  Raises:
+    UserError: a directory cannot be read; without it the list would be another one for another user.
   """
   suffixes = Image.registered_extensions()
   return sorted(
@@ -25,7 +30,7 @@ def images(folder: pathlib.Path, others: Iterable[pathlib.Path] = ()) -> list[st
 
 def _walk(folder: pathlib.Path, seen: set[str]) -> Iterator[tuple[str, list[str]]]:
   """(directory, its files), real sub-directories before links, so that a link back finds the place taken."""
-  for parent, directories, names in os.walk(folder, followlinks=True):
+  for parent, directories, names in os.walk(folder, onerror=_refuse, followlinks=True):
     real = os.path.realpath(parent)
     if real in seen:
       directories.clear()
@@ -33,6 +38,15 @@ def _walk(folder: pathlib.Path, seen: set[str]) -> Iterator[tuple[str, list[str]
     seen.add(real)
     directories.sort(key=lambda name: (os.path.islink(os.path.join(parent, name)), name))
     yield parent, names
+
+
+def _refuse(error: OSError) -> None:
+  raise unreadable(error) from error
+
+
+def unreadable(error: OSError) -> UserError:
+  """What is said of a directory that cannot be listed."""
+  return UserError(f'{error.filename} cannot be read ({error.strerror}): images may lie there. Get the rights.')
 
 
 def normalized(name: str) -> bytes:

@@ -1,6 +1,8 @@
 """How every `python -m cmpe_jax...` ends: 0 done, 75 interrupted and resumable, 2 wrong input, 1 anything else."""
 
 import difflib
+import errno
+import io
 import pathlib
 import re
 import sys
@@ -17,6 +19,10 @@ from cmpe_jax.runtime import peers, start, watch
 
 DONE, OTHER, WRONG, RESUMABLE = 0, 1, 2, 75
 MEMORY = "Lower batch_size, set remat=True, raise accumulate_steps, use dtype='bfloat16', or more devices."
+# What only a person can change: rights, a file where a folder is wanted or the other way round, names.
+REFUSED = {
+  *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+}
 AGAIN = 'The same command goes on from the last checkpoint.'
 
 
@@ -28,6 +34,9 @@ def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
   fail again. A body that judges by itself returns an exit code, an `int`.
   """
   start.before_imports()
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')  # names of files need not be text
   code = OTHER
   with watch.begin():
     try:
@@ -98,6 +107,8 @@ def _of_storage(error: Exception) -> int:
   from cmpe_jax.runtime import places  # late: flag errors need nothing of it
 
   explained = places.explain(error)
+  if explained is None and isinstance(error, OSError) and error.errno in REFUSED and error.filename:
+    explained = UserError(f'{error.filename}: {error.strerror}. Give another path, or the rights to it.')
   if explained is None:
     raise error
   if isinstance(explained, UserError):

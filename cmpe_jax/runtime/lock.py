@@ -54,6 +54,8 @@ def _lock(place: epath.Path) -> Iterator[None]:
     except BlockingIOError as error:
       file.seek(0)
       raise _taken(place, file.read()) from error
+    except OSError as error:
+      print(f'{place} is on a disk without locks ({error.strerror}): start no second run there', file=sys.stderr)
     file.truncate(0)
     file.write(json.dumps(_me()))
     file.flush()

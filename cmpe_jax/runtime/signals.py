@@ -44,7 +44,8 @@ class Stop:
 
   def __enter__(self) -> 'Stop':
     for number in SIGNALS:
-      signal.signal(number, self._tell)
+      if self._before[number] != signal.SIG_IGN:  # as of `nohup` and `command &`
+        signal.signal(number, self._tell)
     watch.answer(Answer.END)
     return self
 

@@ -40,9 +40,10 @@ def figures(
       found |= _values(line, 'eval_ema' if averaged else 'eval')
   if not config.validation:
     return Figures('test', found) if found else None
-  tested = [_values(line, 'test') for line in lines if 'test/accuracy' in line]
-  if tested and checkpoint == 'best':
-    return Figures('test', tested[-1])
+  tested = [line for line in lines if 'test/accuracy' in line]
+  newest = max((line['step'] for line in lines), default=0)
+  if tested and checkpoint == 'best' and tested[-1]['step'] == newest:  # else the run went on, and another may be best
+    return Figures('test', _values(tested[-1], 'test'))
   return Figures('validation', found) if found else None
 
 

@@ -31,16 +31,55 @@ def times(paths: Iterable[epath.Path]) -> Times:
   return found
 
 
-def begin(folder: pathlib.Path, step: int, lines: list[dict[str, Any]], known: Times) -> Any:
-  """A writer of points for a run that has done `step` steps, beside a file with those of `lines`, which is whole.
+class Points:
+  """An event file of points, for a run that has done `step` steps: TensorBoard drops later points of earlier files.
+
+  Written here and now, by no thread: a disk that is full is an `OSError` where it happens.
+  """
+
+  def __init__(self, path: pathlib.Path, began: float | None = None, step: int | None = None):
+    """Begins the file `path` anew; `began`: its time in seconds, by default now."""
+    from tensorboardX.proto.event_pb2 import SessionLog  # late: 0.3 s
+    from tensorboardX.record_writer import RecordWriter
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    self._writer = RecordWriter(str(path))
+    self._put(began, file_version='brain.Event:2')
+    if step is not None:
+      self._put(began, step=step + 1, session_log=SessionLog(status=SessionLog.START))
+
+  def add(self, name: str, value: float, step: int, when: float | None = None) -> None:
+    """One point of the curve `name`."""
+    from tensorboardX.summary import scalar
+
+    self.add_summary(scalar(name, value), step, when)
+
+  def add_summary(self, summary: Any, step: int, when: float | None = None) -> None:
+    """Whatever TensorBoard shows."""
+    self._put(when, step=step, summary=summary)
+
+  def _put(self, when: float | None, **event: Any) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
+    self._writer.write(Event(wall_time=time.time() if when is None else when, **event).SerializeToString())
+
+  def flush(self) -> None:
+    """Brings what was added to the disk."""
+    self._writer.flush()
+
+  def close(self) -> None:
+    """Flushes, and closes the file."""
+    self._writer.close()
+
+
+def begin(folder: pathlib.Path, step: int, lines: list[dict[str, Any]], known: Times) -> Points:
+  """A file for the points of a run that has done `step` steps, beside one with those of `lines`, which is whole.
 
   Earlier event files in `folder` are removed; TensorBoard drops what it read of them. A point that is not `known`
   gets the time of its forerunner.
   """
-  from tensorboardX import SummaryWriter  # late: 0.3 s
-
   place = folder / FOLDER
-  place.mkdir(parents=True, exist_ok=True)
   name, suffix = f'events.out.tfevents.{int(time.time())}.{socket.gethostname()}', f'.{step:09}'
   earlier = files(epath.Path(folder))
   if lines:
@@ -49,7 +88,7 @@ def begin(folder: pathlib.Path, step: int, lines: list[dict[str, Any]], known: T
   for path in earlier:
     if path.name != f'{name}{suffix}.0':
       path.unlink()
-  return SummaryWriter(str(place), purge_step=step + 1, flush_secs=10, filename_suffix=f'{suffix}.1')
+  return Points(place / f'{name}{suffix}.1', step=step)
 
 
 def remove(paths: Iterable[epath.Path], but: pathlib.Path) -> None:
@@ -61,22 +100,14 @@ def remove(paths: Iterable[epath.Path], but: pathlib.Path) -> None:
 
 
 def _write(path: pathlib.Path, lines: list[dict[str, Any]], known: Times) -> None:
-  from tensorboardX.proto.event_pb2 import Event, SessionLog
-  from tensorboardX.record_writer import RecordWriter
-  from tensorboardX.summary import scalar
-
   last = min(known.values(), default=time.time())
-  path.unlink(missing_ok=True)
-  writer = RecordWriter(str(path))
-  writer.write(Event(wall_time=last, file_version='brain.Event:2').SerializeToString())
-  writer.write(Event(wall_time=last, session_log=SessionLog(status=SessionLog.START)).SerializeToString())
+  points = Points(path, last, step=-1)
   for line in lines:
     for name, value in line.items():
       if name != 'step':
         last = known.get((name, line['step']), last)
-        point = Event(wall_time=last, step=line['step'], summary=scalar(name, value))
-        writer.write(point.SerializeToString())
-  writer.close()
+        points.add(name, value, line['step'], last)
+  points.close()
 
 
 def _events(data: bytes) -> Iterator[Any]:
@@ -101,17 +132,15 @@ def write_hyperparameters(folder: pathlib.Path, values: dict[str, Any], metrics:
 
   Earlier event files there are replaced. Values are numbers, texts and truths; others become texts.
   """
-  from tensorboardX.proto.event_pb2 import Event
-  from tensorboardX.record_writer import RecordWriter
-  from tensorboardX.summary import hparams, scalar
+  from tensorboardX.summary import hparams
 
   plain = {name: value if isinstance(value, str | bool | int | float) else str(value) for name, value in values.items()}
   folder.mkdir(parents=True, exist_ok=True)
   for path in folder.glob('events.out.tfevents.*'):
     path.unlink()
-  now = time.time()
-  writer = RecordWriter(str(folder / f'events.out.tfevents.{int(now)}.{socket.gethostname()}'))
-  writer.write(Event(wall_time=now, file_version='brain.Event:2').SerializeToString())
-  for summary in (*hparams(plain, metrics), *(scalar(name, value) for name, value in metrics.items())):
-    writer.write(Event(wall_time=now, step=step, summary=summary).SerializeToString())
-  writer.close()
+  points = Points(folder / f'events.out.tfevents.{int(time.time())}.{socket.gethostname()}')
+  for summary in hparams(plain, metrics):
+    points.add_summary(summary, step)
+  for name, value in metrics.items():
+    points.add(name, value, step)
+  points.close()

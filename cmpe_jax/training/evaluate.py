@@ -34,6 +34,7 @@ class Evaluator:
     self.split = split
     self._stop, self._account = stop or Stop(), account or Account()
     self._compiled: Callable[..., Any] | None = None
+    self.compiled_in = 0.0  # seconds
     self._source = run.open(split)
     self._batch_size = run.eval_batch(self._source.num_examples)
     self._call = run.eval_call(self._source.materialize)
@@ -52,8 +53,10 @@ class Evaluator:
       for drawn in batches:
         given = (variables, self._source.resident, drawn)
         if self._compiled is None:
+          began = time.perf_counter()
           with self._account.phase(COMPILATION):
             self._compiled = self._stop.unless_told(functools.partial(self._compile, *given))
+          self.compiled_in = time.perf_counter() - began
         for _, sums in late.put(None, self._compiled(*given)):
           total.add(sums)
         self._stop.check()
@@ -96,10 +99,13 @@ def evaluate(
 
     def open_test() -> tuple[Run, Evaluator]:
       run = assemble(configuration.as_begun(config, saved))
+      notes = checkpoints.notes(chosen)
+      if _is_same(run, saved):
+        marks.check_classes(notes.get('classes', ()), run.dataset.class_names, run.config.dataset)
       configuration.check_resumed(run.config, saved, chosen, model_only=True)
       if chosen:  # at step 0 nothing has been trained on
         configuration.check_tested(run.config, saved)
-        if changed := _changed(run, saved, checkpoints.notes(chosen).get('files', {})):
+        if changed := _changed(run, saved, notes.get('files', {})):
           console.say(changed)
       return run, Evaluator(run, 'test')
 
@@ -118,5 +124,9 @@ def evaluate(
 
 def _changed(run: Run, saved: ml_collections.ConfigDict, then: marks.Marks) -> str:
   """What of a folder is not as it was in training. Another folder is another test set, and nothing is said of it."""
-  names = [rerun.dataset_name(config.dataset) for config in (run.config, saved)]
-  return marks.changes(then, run.marks, run.config.dataset, trains=False) if names[0] == names[1] else ''
+  return marks.changes(then, run.marks, run.config.dataset, trains=False) if _is_same(run, saved) else ''
+
+
+def _is_same(run: Run, saved: ml_collections.ConfigDict) -> bool:
+  """Whether the run's dataset is that of training, wherever it lies now."""
+  return rerun.dataset_name(run.config.dataset) == rerun.dataset_name(saved.dataset)

@@ -25,10 +25,18 @@ def load_model(workdir: str, checkpoint: str = 'best') -> tuple[ResNet, dict[str
   Raises:
     UserError: no complete checkpoint there.
   """
+  return read(workdir, checkpoint)[:3]
+
+
+def read(
+  workdir: str, checkpoint: str = 'best'
+) -> tuple[ResNet, dict[str, Any], ml_collections.ConfigDict, tuple[str, ...]]:
+  """What `load_model` gives, and the names of the classes; () where an older version did not keep them."""
   with contextlib.closing(Checkpoints(workdir)) as found:
     step = found.choose(checkpoint)
     config = found.config(step)
-    return network(config), found.variables(step, averaged=config.ema_decay > 0), config
+    classes = tuple(found.notes(step).get('classes', ()))
+    return network(config), found.variables(step, averaged=config.ema_decay > 0), config, classes
 
 
 def network(config: ml_collections.ConfigDict) -> ResNet:

@@ -48,7 +48,7 @@ class Trainer:
     self._run, self._schedule, self._source, self._evaluator = run, run.schedule, source, evaluator
     self._checkpoints, self._writer, self._console = checkpoints, writer, console
     self._profiler, self._stop, self._account = profiler, stop, account
-    self._start = self._logged = start
+    self._start = self._timed = start
     self._call = run.train_call(source.materialize)
     self._compiled: dict[tuple[int, int], Callable[..., Any]] = {}
     self._clock, self._late, self._means = Clock(), Late(), Means(notes.get('sums'))
@@ -61,6 +61,7 @@ class Trainer:
       Interrupted: stopped by a signal, and saved.
     """
     calls = list(self._schedule.calls(self._start))
+    self._clock = Clock()  # begun anew: what `catch_up` did is no training
     with contextlib.closing(self._source.train(calls)) as drawn, self._account.phase(accounts.TRAINING):
       for first, count, side in calls:
         began, done = time.perf_counter(), first + count
@@ -96,20 +97,25 @@ class Trainer:
     for first, host in results:
       rates = host.pop('learning_rate')
       finite = host.pop('finite')
-      self._account.finished(first + len(finite), len(finite), self._schedule.side(first))
+      end, speed = first + len(finite), None
+      self._account.finished(end, len(finite), self._schedule.side(first))
       for i in range(len(finite)):
         done = first + i + 1
         if not finite[i]:
           raise UserError(self._diverged(done))
         self._means.add(jax.tree.map(lambda x, i=i: x[i], host))
         if LOG in self._schedule.at(done):
-          self._log(done, float(rates[i]))
+          speed = speed or self._speed(end)
+          self._log(done, {'train/learning_rate': float(rates[i])} | speed)
 
-  def _log(self, done: int, rate: float) -> None:
-    values = {f'train/{name}': value for name, value in self._means.means().items()}
-    values |= {'train/learning_rate': rate}
-    values |= self._clock.lap(done - self._logged, self._schedule.batch_size)
-    self._means, self._logged = Means(), done
+  def _speed(self, end: int) -> dict[str, float]:
+    """Of the calls that have ended since the last time; the last of them with step `end`, whose steps come at once."""
+    steps, self._timed = end - self._timed, end
+    return self._clock.lap(steps, self._schedule.batch_size)
+
+  def _log(self, done: int, values: dict[str, float]) -> None:
+    values = {f'train/{name}': value for name, value in self._means.means().items()} | values
+    self._means = Means()
     self._writer.write(done, values)
     total = self._schedule.total
     self._console.logged(done, total, self._schedule.epoch(done), values, self._clock.left(total - done))
@@ -134,7 +140,7 @@ class Trainer:
     if not due & {EVALUATE, CHECKPOINT}:
       return
     self._read(self._late.rest())
-    began = time.perf_counter()
+    began, compiled = time.perf_counter(), self._evaluator.compiled_in
     if CHECKPOINT in due and not select:  # first: an evaluation that fails, as of a bad image, does not cost the steps
       self._save(state, None)
     score = self._evaluate(done, state) if EVALUATE in due else None
@@ -142,12 +148,15 @@ class Trainer:
       self._save(state, score)
     if CHECKPOINT in due:
       self._account.saved(done)  # the evaluation of this step, whose lines are kept, included
-    self._clock.paused(time.perf_counter() - began)
+    compiled = self._evaluator.compiled_in - compiled
+    self._clock.paused(compiled, compiling=True)
+    self._clock.paused(time.perf_counter() - began - compiled)
 
   def _save(self, state: TrainState, score: float | None) -> None:
     with self._account.phase(accounts.CHECKPOINTS):
       self._writer.send()
-      notes = {'sums': self._means.sums, 'files': self._run.marks}
+      classes = list(self._run.dataset.class_names)
+      notes = {'sums': self._means.sums, 'files': self._run.marks, 'classes': classes}
       self._checkpoints.save(state, self._run.config, score, notes)
     self._account.saved(int(state.step))
 

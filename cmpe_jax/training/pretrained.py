@@ -89,8 +89,7 @@ def read(folder: pathlib.Path) -> Weights:
   about = _description(described)
   config = _config(about, described)
   arrays = _arrays(folder, about.get('sha256'))
-  with jax.enable_x64(config.dtype == 'float64'):
-    shapes = paths.named(initializers.shapes(network(config), config.image_size))
+  shapes = _shapes(config, about, described)
   lines = [f'  - {name} {list(shapes[name].shape)} (missing)' for name in sorted(shapes.keys() - arrays.keys())]
   lines += [f'  + {name} {list(arrays[name].shape)}' for name in sorted(arrays.keys() - shapes.keys())]
   lines += [
@@ -136,14 +135,25 @@ def _config(about: dict[str, Any], path: pathlib.Path) -> ml_collections.ConfigD
       usual = known.augmentation if known else usual_augmentation(config.image_size)
       config.augmentation = config.augmentation or usual
     configuration.check(config)
-  except (KeyError, TypeError, ValueError) as error:
-    version = about.get('library_version', 'of 1.0')
-    raise UserError(
-      f'{path} cannot be used by cmpe_jax {cmpe_jax.__version__} (it was written by {version}): {error}'
-    ) from error
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise _unusable(about, path, error) from error
   if config.model.num_classes != len(about['class_names']):
     raise UserError(f'{path} has {len(about["class_names"])} names for {config.model.num_classes} classes.')
   return config
+
+
+def _shapes(config: ml_collections.ConfigDict, about: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
+  """Shapes and types of the variables by name."""
+  try:
+    with jax.enable_x64(config.dtype == 'float64'):
+      return paths.named(initializers.shapes(network(config), config.image_size))
+  except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+    raise _unusable(about, path, error) from error
+
+
+def _unusable(about: dict[str, Any], path: pathlib.Path, error: Exception) -> UserError:
+  version = about.get('library_version', 'of 1.0')
+  return UserError(f'{path} cannot be used by cmpe_jax {cmpe_jax.__version__} (it was written by {version}): {error}')
 
 
 def _arrays(folder: pathlib.Path, digest: str | None) -> dict[str, np.ndarray]:

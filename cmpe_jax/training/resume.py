@@ -19,8 +19,8 @@ def first_state(run: Run, checkpoints: Checkpoints, console: Console) -> tuple[T
   intact, nothing is moved: the cause may be another one than damage.
 
   Raises:
-    UserError: the checkpoint is of another configuration or model; test images have become training images, or the
-      other way round.
+    UserError: the checkpoint is of another configuration or model, or of other classes; test images have become
+      training images, or the other way round.
     Damaged: there are checkpoints, and none is intact.
   """
   found = checkpoints.steps()
@@ -31,8 +31,10 @@ def first_state(run: Run, checkpoints: Checkpoints, console: Console) -> tuple[T
   for step in reversed(found):
     why, state = '', None
     try:
+      notes = checkpoints.notes(step)
+      marks.check_classes(notes.get('classes', ()), run.dataset.class_names, run.config.dataset)
       configuration.check_resumed(run.config, checkpoints.config(step), step)
-      changed = marks.changes(checkpoints.notes(step).get('files', {}), run.marks, run.config.dataset, trains=True)
+      changed = marks.changes(notes.get('files', {}), run.marks, run.config.dataset, trains=True)
       like = like or _initial(run, console, go_on=True)
       state = checkpoints.restore(step, like)
     except Damaged as error:

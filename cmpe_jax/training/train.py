@@ -24,6 +24,7 @@ from cmpe_jax.training.evaluate import Evaluator
 from cmpe_jax.training.loop import Trainer
 from cmpe_jax.training.resume import first_state
 from cmpe_jax.training.run import Run
+from cmpe_jax.training.saved import Damaged
 from cmpe_jax.training.writer import Writer
 
 ACCOUNTED = ('eval_every_steps', 'checkpoint_every_steps', 'input_processes', 'stored_side', 'dataset')
@@ -114,8 +115,10 @@ def _hold(workdir: str, opened: contextlib.ExitStack) -> None:
 
 def _as_begun(config: ml_collections.ConfigDict, checkpoints: Checkpoints) -> ml_collections.ConfigDict:
   """With what an older version, which began the run, did by default; `config` itself where that is no other."""
-  newest = max(checkpoints.steps(), default=None)
-  return config if newest is None else configuration.as_begun(config, checkpoints.config(newest))
+  for step in reversed(checkpoints.steps()):
+    with contextlib.suppress(Damaged):  # `first_state` puts it aside, and goes on from the one before
+      return configuration.as_begun(config, checkpoints.config(step))
+  return config
 
 
 def _measured(

@@ -16,8 +16,7 @@ from cmpe_jax.errors import UserError
 from cmpe_jax.models import builder
 from cmpe_jax.models.precision import at_least_float32
 from cmpe_jax.models.resnet import ResNet
-from cmpe_jax.training import pretrained, step
-from cmpe_jax.training.load import load_model, network
+from cmpe_jax.training import load, pretrained, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,15 +104,23 @@ def open_run(workdir: str, checkpoint: str = 'best', data_dir: str | None = None
   """The network of a training run. `data_dir`: where prepared datasets lie here, if not where the run found them.
 
   Raises:
-    UserError: no complete checkpoint in `workdir`; a class folder that is not where it was.
+    UserError: no complete checkpoint in `workdir`; a class folder that is not where it was, or has another number of
+      classes and it is not known which there were.
   """
-  model, variables, config = load_model(workdir, checkpoint)
+  model, variables, config, classes = load.read(workdir, checkpoint)
   if config.dtype == 'float64' and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
     jax.config.update('jax_enable_x64', True)
-    model, variables, config = load_model(workdir, checkpoint)
+    model, variables, config, classes = load.read(workdir, checkpoint)
   if data_dir is not None:
     config.data_dir = data_dir
   dataset = datasets.describe(config)
+  if classes and classes != dataset.class_names:  # the labels mean what they meant in training
+    dataset = dataclasses.replace(dataset, class_names=classes, content=Elsewhere(config, classes))
+  if dataset.num_classes != config.model.num_classes:
+    raise UserError(
+      f'dataset={config.dataset!r} has {dataset.num_classes} classes now, and the network in {workdir} '
+      f'{config.model.num_classes}: make them as they were.'
+    )
   return Trained(model, variables, config, dataset, class_names(dataset))
 
 
@@ -146,7 +153,7 @@ def from_pretrained(name: str, data_dir: str = '') -> Trained:
     content=Elsewhere(config, found.class_names),
     is_upright=is_upright(config),
   )
-  return Trained(network(config), jax.tree.map(jnp.asarray, found.variables), config, dataset, found.class_names)
+  return Trained(load.network(config), jax.tree.map(jnp.asarray, found.variables), config, dataset, found.class_names)
 
 
 def single_precision(run: Trained) -> Trained:

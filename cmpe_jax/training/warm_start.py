@@ -12,8 +12,8 @@ from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import paths
 from cmpe_jax.runtime import places
+from cmpe_jax.training import load as saved_runs
 from cmpe_jax.training import pretrained
-from cmpe_jax.training.load import load_model
 
 
 def load(config: ml_collections.ConfigDict, variables: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -78,13 +78,20 @@ def _other(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], ml_collec
   """
   place = places.place(config.init_from)
   if places.is_bucket(place) or (place / 'checkpoints').exists():
-    _, variables, saved = load_model(config.init_from)
-    return variables, saved, saved.dataset == config.dataset
+    _, variables, saved, classes = saved_runs.read(config.init_from)
+    return variables, saved, _same_classes(saved, classes, config)
   found = pretrained.read(pretrained.find(config.init_from, others='a workdir with checkpoints, '))
-  both = (found.config.dataset, config.dataset)
-  if all(dataset.startswith(datasets.FOLDER_PREFIX) for dataset in both):
-    return found.variables, found.config, found.class_names == datasets.describe(config).class_names
-  return found.variables, found.config, both[0] == both[1]
+  return found.variables, found.config, _same_classes(found.config, found.class_names, config)
+
+
+def _same_classes(
+  saved: ml_collections.ConfigDict, classes: tuple[str, ...], config: ml_collections.ConfigDict
+) -> bool:
+  """Whether a classifier with labels of these `classes` (of folders; (): not known) fits to the configuration's."""
+  both = (saved.dataset, config.dataset)
+  if classes and all(dataset.startswith(datasets.FOLDER_PREFIX) for dataset in both):
+    return classes == datasets.describe(config).class_names
+  return both[0] == both[1] and saved.model.num_classes == config.model.num_classes
 
 
 def _shown(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict) -> list[str]:

@@ -31,7 +31,7 @@ class Writer:
     """
     target = places.place(workdir)
     self._lines: list[dict[str, Any]] = []
-    self._board: Any = None
+    self._board: curves.Points | None = None
     self._earlier: list[epath.Path] = []
     self._mirror: Mirror | None = None
     self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -63,14 +63,14 @@ class Writer:
     with self._path.open('a') as file:
       file.write(json.dumps(line) + '\n')
     for name, value in values.items():
-      self._board.add_scalar(name, value, step)
+      self._board.add(name, value, step)
+    self._board.flush()
     if self._mirror and self._mirror.due():
       self.send()
 
   def send(self) -> None:
     """Begins to bring a bucket up to date; nothing for a folder, which is."""
     if self._mirror:
-      self._board.flush()
       self._mirror.send()
 
   def find(self, step: int, prefix: str) -> dict[str, float]:

@@ -1,3 +1,4 @@
+import re
 import signal
 import subprocess
 import sys
@@ -69,6 +70,25 @@ def test_a_fault_of_one_of_several_processes_keeps_its_traceback(monkeypatch):
 def test_a_time_limit_of_one_process_is_no_such_thing():
   with pytest.raises(TimeoutError):
     command.run(raises(TimeoutError('of something else')), ['test'])
+
+
+def test_files_that_are_refused_are_named_without_a_traceback(tmp_path, capsys):
+  (tmp_path / 'file').write_text('')
+  for body in (
+    lambda: (tmp_path / 'file').mkdir(),
+    lambda: (tmp_path / 'file' / 'x').read_bytes(),
+    tmp_path.read_bytes,
+  ):
+    assert command.run(body, ['test']) == 2
+    assert re.fullmatch(
+      rf'error: {tmp_path}\S*: .*\. Give another path, or the rights to it\.\n', capsys.readouterr().err
+    )
+
+
+def test_names_that_are_no_text_can_be_printed():
+  code = 'from cmpe_jax.runtime import command; command.run(lambda: print("caf\\udce9"), ["test"])'
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, timeout=60)
+  assert (done.stdout, done.stderr) == (b'caf\\udce9\n', b'')
 
 
 def test_anything_else_keeps_its_traceback():

@@ -88,6 +88,14 @@ def test_the_figures_are_those_of_the_weights(step, values, checkpoint, found):
   assert (figures and (figures.part, figures.values['accuracy'])) == found
 
 
+def test_figures_of_a_run_that_went_on_are_of_other_weights():
+  config = configuration.base()
+  config.validation = 0.1
+  later = [*LINES, {'step': 30, 'eval/accuracy': 0.6, 'eval/count': 5}]
+  figures = card.figures(later, 30, config, 'best')
+  assert (figures.part, figures.values['accuracy']) == ('validation', 0.6)
+
+
 def written(config, step=7, figures=None, license='unknown'):
   dataset = datasets.describe(config)
   run = Trained(builder.build(config.model), {}, config, dataset, dataset.class_names)

@@ -184,7 +184,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(
-  'kind', [name if name in ('arrays', 'no tree') else pytest.param(name, marks=pytest.mark.slow) for name in DAMAGES]
+  'kind', [name if name in ('arrays', 'config') else pytest.param(name, marks=pytest.mark.slow) for name in DAMAGES]
 )
 def test_training_goes_on_from_the_newest_intact_checkpoint(whole, copy, kind, capsys):
   DAMAGES[kind](copy / 'checkpoints' / '6')

@@ -159,6 +159,9 @@ def rewrite(**changes):
     ('config.json', rewrite(library_version='9.0', config__new_key=1), r'(?s)written by 9\.0.*\+ new_key \(unknown\)'),
     ('config.json', rewrite(config__epochs='many'), 'cannot be used by cmpe_jax'),
     ('config.json', rewrite(config__pixel_std=[0, 1, 1]), 'those of pixel_std above 0'),
+    ('config.json', rewrite(config__pixel_std=['a', 'b', 'c']), 'those of pixel_std above 0'),
+    ('config.json', rewrite(config__model=3), 'cannot be used by cmpe_jax'),
+    ('config.json', rewrite(config__image_size=0), 'cannot be used by cmpe_jax'),
   ],
 )
 def test_what_is_not_whole_is_refused_with_a_sentence(copy, name, change, said):

@@ -1,6 +1,7 @@
 """metrics.jsonl and TensorBoard's curves."""
 
 import json
+import resource
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -36,6 +37,25 @@ def test_the_curve_is_in_tensorboard_and_goes_on_after_a_restart(tmp_path):
     writer.close()
   events = EventAccumulator(str(tmp_path / 'tensorboard')).Reload().Scalars('eval/accuracy')
   assert [(event.step, event.value) for event in events] == [(1, 1.0), (2, 2.0), (3, 5.0), (4, 6.0)]
+
+
+def test_a_disk_that_takes_no_more_is_an_error_where_it_happens_and_no_wait_without_end(tmp_path):
+  writer = Writer(str(tmp_path), 0)
+
+  def write(count):
+    for step in range(count):
+      writer.write(step, {'train/loss': 1.0})
+
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+  try:
+    with pytest.raises(OSError, match='too large'):
+      write(1000)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  write(1)
+  writer.close()
+  assert 100 < len(read(tmp_path)['train/loss']) < 1000
 
 
 def test_a_workdir_that_cannot_be_written_is_named(tmp_path):

@@ -139,9 +139,15 @@ def scan(root: pathlib.Path, split_seed: int, split_by: str = 'path') -> Listing
 
   Raises:
     UserError: no such folder, fewer than two classes, a class without images, a test class that has no training
-      images.
+      images, no image that is left to test on; a folder that cannot be read, or a class name that is no text.
   """
-  root = root.expanduser()
+  try:
+    return _scan(root.expanduser(), split_seed, split_by)
+  except OSError as error:
+    raise listing.unreadable(error) from error
+
+
+def _scan(root: pathlib.Path, split_seed: int, split_by: str) -> Listing:
   if not root.is_dir():
     raise UserError(f'folder {str(root)!r} does not exist. Give the folder that holds the class sub-folders.')
   names_of_test = TEST_FOLDERS[:2] if split_by == 'position' else TEST_FOLDERS  # version 1.0 knew two
@@ -156,6 +162,10 @@ def scan(root: pathlib.Path, split_seed: int, split_by: str = 'path') -> Listing
   else:
     is_test = _own_test(files.labels, _below(root, files.paths), split_seed)
   rows = {'train': np.flatnonzero(~is_test), 'test': np.flatnonzero(is_test)}
+  if not len(rows['test']):
+    raise UserError(
+      f'folder {str(root)!r} has one image a class, so that none is left to test on: add images, or a folder test/.'
+    )
   return Listing(names, {split: files.take(chosen) for split, chosen in rows.items()}, dict.fromkeys(rows, root))
 
 
@@ -170,6 +180,9 @@ def _sub(root: pathlib.Path, name: str) -> pathlib.Path | None:
 def _classes(root: pathlib.Path, expected: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Files]:
   """Class names, and the files in the order of class, then path. `expected`: the training split's names."""
   folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != '.']
+  for path in folders:
+    if not path.name.isprintable():  # bytes that are no UTF-8 are not, either
+      raise UserError(f'the class folder {ascii(str(path))} has a name that cannot be printed: rename it.')
   found = {path.name: listing.images(path, [root, *folders]) for path in folders}
   if not any(found.values()):
     raise UserError(f'folder {str(root)!r} holds no images in class sub-folders ({root.name}/CLASS/IMAGE).')

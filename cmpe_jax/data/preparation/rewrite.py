@@ -12,7 +12,7 @@ import grain
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from cmpe_jax.data import image
+from cmpe_jax.data import image, records
 from cmpe_jax.errors import UserError
 
 Example = dict[str, Any]
@@ -33,7 +33,7 @@ def build(source: pathlib.Path, staging: pathlib.Path, name: str, shorter_side: 
   """
   if not (source / 'dataset_info.json').is_file():
     raise UserError(f'{str(source)!r} is not a prepared dataset: it must be the directory with dataset_info.json.')
-  old = tfds.builder_from_directory(source)
+  old = records.builder(source)
 
   class Rewritten(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """The same examples in another file format."""

@@ -40,8 +40,11 @@ class Store:
 
   def put(self, name: str, values: dict[str, Any]) -> None:
     """Keeps one cell, and those that another command has written meanwhile."""
-    self.cells = (read(self._path)['cells'] if self._path else self.cells) | {name: values}
-    if self._path:
+    if self._path is None:
+      self.cells |= {name: values}
+      return
+    with files.alone(self._path):
+      self.cells = read(self._path)['cells'] | {name: values}
       write(self._path, self._about, dict(sorted(self.cells.items())))
 
 

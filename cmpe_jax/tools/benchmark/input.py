@@ -38,7 +38,9 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--images', type=pathlib.Path, required=True, help='a folder with JPEG photos, at any depth')
   parser.add_argument('--image_size', type=int, default=224, help='pixels of the crops (default: 224)')
   parser.add_argument('--batch_size', type=int, default=64, help='images of a batch (default: 64)')
-  parser.add_argument('--count', type=int, default=1024, help='images of a round (default: 1024)')
+  parser.add_argument(
+    '--count', type=int, default=1024, help='images of a round, whole batches of them (default: 1024)'
+  )
   parser.add_argument('--rounds', type=int, default=5, help='alternating rounds of each way (default: 5)')
   parser.add_argument('--shorter_side', type=int, default=256, help='of the smaller copies; 0: leave them out')
   parser.add_argument('--json', type=pathlib.Path, help='a file that gets the rates of every round')
@@ -46,6 +48,9 @@ def main(argv: Sequence[str]) -> None:
   if importlib.util.find_spec('tensorflow') is None:
     raise UserError('the comparison needs TensorFlow: pip install -r requirements-prepare.txt')
   paths = sorted(path for path in options.images.rglob('*') if path.suffix.lower() in SUFFIXES)
+  count = options.count // options.batch_size * options.batch_size
+  if not count:
+    raise UserError(f'--count={options.count} is less than one batch: give at least --batch_size={options.batch_size}.')
   if not paths:
     raise UserError(f'--images={options.images} holds no .jpg or .jpeg files.')
   print(f'{len(paths)} photos, {sum(path.stat().st_size for path in paths) / len(paths) / 1e3:.0f} kB each', flush=True)
@@ -56,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
       ways = _ways(paths, pathlib.Path(folder) / str(side), side, options)
       title = f'stored at shorter side {side}' if side else 'untouched originals'
       print(f'\n{title}')
-      rates = measure(ways, options.count, options.rounds)
+      rates = measure(ways, count, options.rounds)
       report(rates)
       found[title] = {name: dict(zip(COLUMNS, pairs.round(1).T.tolist(), strict=True)) for name, pairs in rates.items()}
   if options.json:

@@ -1,7 +1,9 @@
 """The page of the board, in Markdown."""
 
 import functools
+import shlex
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from cmpe_jax import config as configuration
 from cmpe_jax.data import datasets
@@ -89,14 +91,19 @@ def _measured(each: Gathered) -> str:
 
 def command(each: Gathered) -> str:
   """What repeats the runs, or adds those that are missing."""
-  keys = [
-    f'--config.{key}={"folder:PATH" if key == "dataset" and str(value).startswith("folder:") else value}'
-    for key, value in each.changes().items()
-  ]
+  keys = [shlex.quote(f'--config.{key}={_given(key, value)}') for key, value in each.changes().items()]
   compared = f'--gates={",".join(each.variants)}' if each.varied == ['model.gate'] else '--sweep'
   first = [f'--config.seed={min(each.seeds)}'] if min(each.seeds) else []
-  given = [f'--config=configs/{each.config}.py', *keys, compared, *first, f'--seeds={len(each.seeds)}']
+  seeds = f'--seeds={max(each.seeds) - min(each.seeds) + 1}'
+  given = [f'--config=configs/{each.config}.py', *keys, compared, *first, seeds]
   return ' '.join(['python -m cmpe_jax.tools.compare', *given, f'--results=docs/results/{each.files[0].name}'])
+
+
+def _given(key: str, value: Any) -> Any:
+  """A value as a flag takes it."""
+  if key == 'dataset' and str(value).startswith('folder:'):
+    return 'folder:PATH'
+  return tuple(value) if isinstance(value, list) else value
 
 
 def origins(each: Gathered) -> list[str]:

@@ -27,6 +27,12 @@ class Progress:
     self._base = None if cell.begun() else 0.0
     self._say('goes on from its checkpoint' if cell.begun() else 'begins')
 
+  def skip(self, cell: Cell) -> None:
+    """The cell has been finished by another process."""
+    self._cell, self._part, self._base = cell, 0.0, 0.0
+    self._finished += 1
+    self._say('is finished in the file of results')
+
   def step(self, done: int, total: int) -> None:
     """So many steps of the cell are done."""
     self._part = done / total

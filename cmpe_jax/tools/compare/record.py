@@ -56,11 +56,25 @@ class Record:
 
   def add(self, found: Sequence[Result]) -> None:
     """Writes the file with these runs too. Raises `UserError` as `__init__`, or if it cannot be written."""
+    try:
+      with files.alone(self.path):
+        self._add(found)
+    except OSError as error:
+      raise UserError(f'{self.path} cannot be written ({error.strerror or error}): give another --results.') from error
+
+  def _add(self, found: Sequence[Result]) -> None:
     before = self._read()  # again: another process may have added to it
     runs: dict[str, dict[int, Result]] = {name: {} for name in before.get('variants', {}) | self._overrides}
-    for run in [*before.get('runs', []), *found]:
+    for run in before.get('runs', []):
       runs[run['variant']][run['seed']] = run
-    files.write(self.path, results.text(self._content(before, runs)), 'results')
+    for run in found:
+      other = runs[run['variant']].setdefault(run['seed'], run)
+      if not same(other, run):
+        raise UserError(
+          f'{run["variant"]}, seed {run["seed"]} has an accuracy of {other["accuracy"]} in {self.path}, and of '
+          f'{run["accuracy"]} here: another process has run it. Remove the one that is not to count.'
+        )
+    files.replace(self.path, results.text(self._content(before, runs)))
 
   def _content(self, before: Content, runs: dict[str, dict[int, Result]]) -> dict[str, Any]:
     comparison, every = self._comparison, [runs[name][seed] for name in runs for seed in sorted(runs[name])]
@@ -80,6 +94,12 @@ class Record:
       'rows': [_as_dict(row) for row in rows.rows(runs, comparison.references, parameters)],
       'notes': comparison.notes(),
     }
+
+
+def same(one: Result, other: Result) -> bool:
+  """Whether two results of a run are one."""
+  one, other = results.finite(one), results.finite(other)  # as they are kept
+  return all(one[key] == other[key] for key in ('accuracy', 'loss', 'count'))
 
 
 def _as_dict(row: rows.Row) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class _Reader:
     if kind not in DTYPES:
       raise UserError(f'{self.path}: array at byte {self.offset} has type code {kind}; known are {sorted(DTYPES)}.')
     dtype = np.dtype(DTYPES[kind]).newbyteorder('<')
+    if min(shape, default=0) < 0:
+      raise UserError(f'{self.path}: array at byte {self.offset} has the shape {shape}: the file is damaged.')
     return np.frombuffer(self.take(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
 
 
@@ -73,7 +75,10 @@ def read(path: str) -> dict[str, np.ndarray]:
   (names,) = reader.fields('Q')
   if names != count:
     raise UserError(f'{path} has {count} arrays and {names} names: save it again with save_parameters.')
-  return {reader.take(*reader.fields('Q')).decode(): array for array in arrays}
+  try:
+    return {reader.take(*reader.fields('Q')).decode(): array for array in arrays}
+  except UnicodeDecodeError as error:
+    raise UserError(f'{path} has a name that is no text: the file is damaged.') from error
 
 
 def from_gluon(path: str, model_config: ml_collections.ConfigDict) -> dict[str, Any]:

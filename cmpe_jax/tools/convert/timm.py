@@ -80,7 +80,7 @@ def read(path: str) -> dict[str, np.ndarray]:
       state = {name: tensor.float().numpy() for name, tensor in _read_torch(path).items()}
   except FileNotFoundError:
     raise UserError(f'{path} does not exist: give a .safetensors or .pth file.') from None
-  except (OSError, TypeError, safetensors.SafetensorError) as error:
+  except (OSError, TypeError, AttributeError, safetensors.SafetensorError) as error:  # types that NumPy lacks, too
     raise UserError(f'{path} is not a readable state dict ({error}). Save it again as .safetensors.') from error
   return {name: array for name, array in state.items() if not name.endswith('num_batches_tracked')}
 

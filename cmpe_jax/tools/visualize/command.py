@@ -23,7 +23,7 @@ from cmpe_jax.data.source import Source
 from cmpe_jax.errors import UserError, check_choice
 from cmpe_jax.models import gates, inner_imaging, paths
 from cmpe_jax.runtime import mesh as meshes
-from cmpe_jax.runtime import start
+from cmpe_jax.runtime import places, start
 from cmpe_jax.tools.shared import arguments
 from cmpe_jax.tools.visualize import figures
 from cmpe_jax.training import trained
@@ -195,6 +195,8 @@ def main(argv: Sequence[str]) -> None:
     f'{caption}\nread as {run.names[label]} ({row[label]:.0%})'
     for caption, label, row in zip(captions, best, probabilities, strict=True)
   ]
+  if not options.output and places.is_bucket(options.workdir):
+    raise UserError(f'--workdir={options.workdir} is a bucket: say by --output where on this machine the figures go.')
   output = pathlib.Path(options.output or pathlib.Path(options.workdir or '') / 'figures')
   output.mkdir(parents=True, exist_ok=True)
   written = [output / f'maps.{options.format}']

@@ -1,7 +1,9 @@
 """Folders of images: both layouts, and what can be wrong with them."""
 
 import contextlib
+import os
 import pathlib
+import tempfile
 
 import numpy as np
 import pytest
@@ -139,6 +141,33 @@ def test_wrong_folders(tmp_path):
   fill(tmp_path / 'new' / 'test', 3)
   with pytest.raises(UserError, match=r"\['green'\].*no training images"):
     datasets.describe(config_for(tmp_path / 'new'))
+  fill(tmp_path / 'single', 1)
+  for split_by in ('path', 'position'):
+    with pytest.raises(UserError, match='one image a class, so that none is left to test on'):
+      datasets.describe(config_for(tmp_path / 'single', split_by=split_by))
+  fill(tmp_path / 'bytes', 3)
+  (tmp_path / 'bytes' / 'red').rename(tmp_path / 'bytes' / os.fsdecode(b'caf\xe9'))
+  with pytest.raises(UserError, match=r'caf\\udce9. has a name that cannot be printed'):
+    datasets.describe(config_for(tmp_path / 'bytes'))
+
+
+def test_a_folder_that_may_not_be_read_is_named_and_nothing_is_left_out(tmp_path):
+  if os.geteuid():
+    pytest.skip('only root can become somebody else')
+  with tempfile.TemporaryDirectory() as name:
+    root = pathlib.Path(name)
+    root.chmod(0o755)
+    fill(root / 'mine', 3)
+    fill(root / 'open', 3)
+    (root / 'open' / 'red' / 'more').mkdir(mode=0o700)
+    (root / 'mine').chmod(0o700)
+    os.seteuid(65534)
+    try:
+      for place, named in (('mine', 'mine'), ('mine/deeper', 'mine'), ('open', 'open/red/more')):
+        with pytest.raises(UserError, match=rf'{named}.* cannot be read \(Permission denied\)'):
+          datasets.describe(config_for(root / place))
+    finally:
+      os.seteuid(0)
 
 
 @pytest.mark.parametrize('image_size', [16, 96])

@@ -51,6 +51,11 @@ def test_whole_command(tmp_path, capsys):
   assert 'stored at shorter side 64' in printed
 
 
+def test_a_round_is_whole_batches(tmp_path):
+  with pytest.raises(UserError, match='--count=9 is less than one batch: give at least --batch_size=64'):
+    input.main([f'--images={tmp_path}', '--count=9'])
+
+
 def test_no_photos(tmp_path):
   with pytest.raises(UserError, match='no .jpg'):
     input.main([f'--images={tmp_path}'])

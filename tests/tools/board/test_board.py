@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shlex
 import xml.etree.ElementTree
 
 import numpy as np
@@ -111,6 +112,14 @@ def test_cells_of_the_paper_are_of_its_recipe(tmp_path):
   assert '--config=configs/cifar100_wrn22_10.py --config.learning_rate=0.3 --gates=pair_1x1 --seeds=1' in command
   lines = [line for line in text.splitlines() if line.startswith('| `cifar100_wrn22_10`, mixup')]
   assert '--config.mixup_alpha=1 --gates=none,se --seeds=3' in lines[0]  # the third is filled
+
+
+def test_the_command_of_a_recipe_can_be_typed_and_asks_for_its_seeds(tmp_path):
+  kept = {'decay_epochs': (), 'decay_fractions': (0.25, 0.75)}
+  (found,) = gathered.gather([write(tmp_path / 'a.json', errors=((3, 'se', 500), (6, 'se', 510)), **kept)])
+  given = shlex.split(page.command(found))
+  assert '--config.decay_fractions=(0.25, 0.75)' in given
+  assert {'--config.seed=3', '--seeds=4', '--results=docs/results/a.json'} <= set(given)
 
 
 def test_a_folder_that_anybody_can_have_is_named(tmp_path):

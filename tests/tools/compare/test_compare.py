@@ -186,6 +186,24 @@ def test_what_the_file_of_results_lacks_is_run_and_is_what_it_was(finished, tmp_
 
 
 @pytest.mark.slow
+def test_what_another_process_finishes_meanwhile_is_not_run(finished, tmp_path):
+  workdir, _ = finished
+  whole = (workdir / 'results.json').read_text()
+  content = results.load(workdir / 'results.json')
+  content['runs'] = [each for each in content['runs'] if each['seed'] == 0]
+  sent = tmp_path / 'sent.json'
+  sent.write_text(results.text(content))
+  process = start(*TINY, '--gates=none,se', '--seeds=2', f'--workdir={tmp_path}/new', f'--results={sent}')
+  said = process.stdout.readline()
+  assert 'none, seed 1: begins' in said
+  sent.write_text(whole)
+  out, err = process.communicate(timeout=400)
+  assert process.returncode == 0, err
+  assert '[4 of 4 done]  se, seed 1: is finished in the file of results' in out
+  assert [str(path.parent.parent.name) for path in tmp_path.glob('new/cells/*/*/log.txt')] == ['none']
+
+
+@pytest.mark.slow
 def test_killed_twice_and_stopped_once_it_ends_with_the_same_table(finished, tmp_path):
   workdir, _ = finished
   arguments = (*TINY, '--gates=none,se', '--seeds=2', f'--workdir={tmp_path}')

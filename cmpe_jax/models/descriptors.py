@@ -69,9 +69,8 @@ def _sum_of_pixels(x: Array, strides: Pair) -> Array:
   """[N, c]: the sum of every pixel, or of those that a strided 1x1 convolution sees.
 
   A TPU reads less memory through a product with a mask than through a slice. On a CPU the convolution has made the
-  slice already, and the mask took twenty times as long in a whole network. On a GPU that product, of a single row, does
-  not compile: there are no tiles for a result of [65536, 1]. There all pixels are summed, most of them as zeros, in the
-  pass that writes x.
+  slice already, and the mask took twenty times as long in a whole network. On a GPU all pixels are summed, most of them
+  as zeros, in the pass that writes x: see `_sums_of_taps`.
   """
   total = functools.partial(jnp.sum, axis=(1, 2), dtype=at_least_float32(x.dtype))
   if strides == (1, 1):
@@ -80,13 +79,10 @@ def _sum_of_pixels(x: Array, strides: Pair) -> Array:
   def of_slice(x: Array) -> Array:
     return total(x[:, :: strides[0], :: strides[1]])
 
-  def of_mask(x: Array) -> Array:
+  def of_taps(x: Array) -> Array:
     return _sums_of_taps(x, (1, 1), strides, (0, 0))[:, 0]
 
-  def of_all(x: Array) -> Array:
-    return total(jnp.where(_seen((x.shape[1], x.shape[2]), strides), x, jnp.zeros((), x.dtype)))
-
-  return jax.lax.platform_dependent(x, cpu=of_slice, cuda=of_all, rocm=of_all, default=of_mask)
+  return jax.lax.platform_dependent(x, cpu=of_slice, default=of_taps)
 
 
 def _seen(size: Pair, strides: Pair) -> np.ndarray:
@@ -95,13 +91,31 @@ def _seen(size: Pair, strides: Pair) -> np.ndarray:
 
 
 def _sums_of_taps(x: Array, size: Pair, strides: Pair, padding: Pair) -> Array:
-  """[N, kh * kw, c]: the sum of the pixels that each tap sees."""
+  """[N, kh * kw, c]: the sum of the pixels that each tap sees.
+
+  A product with masks, but on a GPU: there it does not compile, because its compiler finds no tiles for a result of
+  [65536, 1] or of [16384, 9].
+  """
   rows = seen_by_taps(x.shape[1], size[0], strides[0], padding[0])
   columns = seen_by_taps(x.shape[2], size[1], strides[1], padding[1])
   masks = np.einsum('ih,jw->ijhw', rows, columns).reshape(-1, *x.shape[1:3])
+  of_all = functools.partial(masked_sums, masks=masks)
+  return jax.lax.platform_dependent(
+    x, cuda=of_all, rocm=of_all, default=functools.partial(products_with_masks, masks=masks)
+  )
+
+
+def products_with_masks(x: Array, masks: np.ndarray) -> Array:
+  """[N, t, c] of [N, H, W, c] and 0/1 [t, H, W]: the sums over the pixels that each mask leaves, as one product."""
   # Masks and bfloat16 values are exact in one pass; of float32 values it would keep eight bits (TPU) or eleven (GPU).
-  precision, kind = of_products(x), at_least_float32(x.dtype)
-  return jnp.einsum('thw,nhwc->ntc', jnp.asarray(masks, x.dtype), x, precision=precision, preferred_element_type=kind)
+  weights, kind = jnp.asarray(masks, x.dtype), at_least_float32(x.dtype)
+  return jnp.einsum('thw,nhwc->ntc', weights, x, precision=of_products(x), preferred_element_type=kind)
+
+
+def masked_sums(x: Array, masks: np.ndarray) -> Array:
+  """The same, as sums over all pixels, of which a mask makes zeros."""
+  seen = [jnp.where(mask[..., None] > 0, x, jnp.zeros((), x.dtype)) for mask in masks]
+  return jnp.stack([jnp.sum(pixels, axis=(1, 2), dtype=at_least_float32(x.dtype)) for pixels in seen], axis=1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -1,7 +1,5 @@
 """In which precision the sums of a descriptor are taken where a device has several."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,24 +28,32 @@ def test_float32_is_summed_in_float32_and_bfloat16_in_one_pass(dtype):
       assert ('precision = [HIGHEST, HIGHEST]' in line) == (dtype == jnp.float32), line
 
 
-def test_the_program_of_bfloat16_says_nothing_of_precision():
-  rows = descriptors.seen_by_taps(8, 3, 2, 1)
-  masks = np.einsum('ih,jw->ijhw', rows, rows).reshape(9, 8, 8)
-  plain = functools.partial(jnp.einsum, 'thw,nhwc->ntc', preferred_element_type=jnp.float32)
-
-  def before(x):
-    return plain(jnp.asarray(masks, x.dtype), x)
-
-  before.__name__ = 'sums'
-  assert lowered(sums, jnp.bfloat16) == lowered(before, jnp.bfloat16)
-  assert lowered(sums, jnp.float32) != lowered(before, jnp.float32)
+@pytest.mark.parametrize('form', [descriptors.products_with_masks, descriptors.masked_sums])
+def test_sums_over_the_pixels_that_masks_leave(form):
+  random = np.random.default_rng(0)
+  x, masks = random.normal(size=(3, 5, 7, 4)), random.integers(0, 2, (9, 5, 7))
+  expected = [[image[mask > 0].sum(0) for mask in masks] for image in x]
+  with jax.enable_x64():
+    np.testing.assert_allclose(form(x, masks), expected, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize(('platform', 'products'), [('tpu', 1), ('cuda', 0), ('rocm', 0), ('cpu', 0)])
-def test_only_a_tpu_sums_the_pixels_of_a_strided_projection_by_a_product(platform, products):
-  """The GPU's compiler finds no tiles for a product with one row; the mean's product with the kernel is another one."""
+@pytest.mark.parametrize(
+  ('platform', 'size', 'products'),
+  [
+    ('tpu', 1, 1),
+    ('tpu', 3, 1),
+    ('cuda', 1, 0),
+    ('cuda', 3, 0),
+    ('rocm', 1, 0),
+    ('rocm', 3, 0),
+    ('cpu', 1, 0),
+    ('cpu', 3, 1),
+  ],
+)
+def test_a_gpu_sums_the_pixels_that_a_filter_sees_without_a_product(platform, size, products):
+  """Its compiler finds no tiles for one of one row, or of nine; the mean's product with the kernel is another one."""
   x = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.bfloat16)
-  kernel = jax.ShapeDtypeStruct((1, 1, 4, 8), jnp.float32)
-  traced = jax.jit(descriptors.mean_of_conv, static_argnums=(2, 3)).trace(x, kernel, (2, 2), (0, 0))
+  kernel = jax.ShapeDtypeStruct((size, size, 4, 8), jnp.float32)
+  traced = jax.jit(descriptors.mean_of_conv, static_argnums=(2, 3)).trace(x, kernel, (2, 2), (size // 2, size // 2))
   text = traced.lower(lowering_platforms=(platform,)).as_text()
   assert text.count('stablehlo.dot_general') == 1 + products

@@ -196,5 +196,6 @@ def _locked(root: pathlib.Path, name: str) -> Iterator[None]:
   except OSError as error:
     raise UserError(f'{str(root)!r} cannot be written ({error.strerror}). Give another data_dir.') from error
   with file:
-    fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.suppress(OSError):  # a disk without locks
+      fcntl.flock(file, fcntl.LOCK_EX)
     yield

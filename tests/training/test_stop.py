@@ -54,6 +54,22 @@ def signals_at(monkeypatch, name, numbers):
   monkeypatch.setattr(Stop, name, called)
 
 
+def test_a_signal_that_was_ignored_before_stays_so():
+  """As Ctrl-C is for `command &` in a script."""
+  before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    with Stop() as stop:
+      os.kill(os.getpid(), signal.SIGINT)
+      time.sleep(0.01)
+      assert not stop()
+      os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(0.01)
+      assert stop()
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGINT, before)
+
+
 # Programs are compiled for three steps, one step, and the evaluation, in this order; then anew in each start.
 @pytest.mark.parametrize(
   'numbers',

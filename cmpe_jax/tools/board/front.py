@@ -11,7 +11,6 @@ from cmpe_jax.tools.shared import paired, rows
 
 RECIPE = 'cifar10_short'
 BEGIN, END = '<!-- The board draws what follows. -->\n', '<!-- Here it ends. -->\n'
-REFERENCES = ('se', 'none')
 NOTHING = """What the short recipe [`{recipe}`](configs/{recipe}.py) says of it is still open: no run has finished yet.
 Two commands put the table here, the first of which can be interrupted and goes on:
 
@@ -65,14 +64,14 @@ def _weight(each: Gathered) -> tuple[bool, int]:
 
 
 def _heading() -> list[str]:
-  return ['gate', 'runs', 'test error', *(f'accuracy minus `{name}`' for name in REFERENCES)]
+  return ['gate', 'runs', 'test error', *(f'accuracy minus `{name}`' for name in rows.REFERENCES)]
 
 
 def _lines(runs: rows.Runs) -> list[list[str]]:
   parameters = dict.fromkeys(runs, 0)  # not shown
   lines = []
-  for row in rows.rows(runs, REFERENCES, parameters):
-    compared = ['-' if row.name == name else rows.shown(row.differences.get(name)) for name in REFERENCES]
+  for row in rows.rows(runs, rows.REFERENCES, parameters):
+    compared = ['-' if row.name == name else rows.shown(row.differences.get(name)) for name in rows.REFERENCES]
     lines.append([f'`{row.name}`', str(len(row.seeds)), rows.spread(100 - row.mean, row), *compared])
   return lines
 

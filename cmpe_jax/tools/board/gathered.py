@@ -24,7 +24,6 @@ class Gathered:
     identity: `results.identity` of it.
     varied: the keys that the variants change.
     variants: {name: {key: value}}.
-    references: what the variants are compared with.
     images: of the test split.
     parameters: of each variant.
     seeds: that shall be run.
@@ -37,7 +36,6 @@ class Gathered:
   identity: Content
   varied: list[str]
   variants: dict[str, dict[str, Any]]
-  references: list[str]
   images: int
   parameters: dict[str, int] = dataclasses.field(default_factory=dict)
   seeds: set[int] = dataclasses.field(default_factory=set)
@@ -64,7 +62,7 @@ class Gathered:
 
   def rows(self) -> list[rows.Row]:
     """Means and intervals, computed again from the figures of every run; those in the files are not looked at."""
-    return rows.rows(self.runs, self.references, self.parameters)
+    return rows.rows(self.runs, rows.references(self.variants), self.parameters)
 
   def errors(self, overrides: dict[str, Any]) -> list[float]:
     """The test errors, in percent, of the variant that changes just that."""
@@ -101,7 +99,7 @@ def gather(paths: Sequence[pathlib.Path]) -> list[Gathered]:
     own = results.identity(content['recipe'], varied)
     same = [each for each in found if (each.config, each.varied, each.identity) == (name, varied, own)]
     if not same:
-      new = Gathered(name, content['recipe'], own, varied, {}, content['references'], content['test_images'])
+      new = Gathered(name, content['recipe'], own, varied, {}, content['test_images'])
       found.append(new)
       same = [new]
     same[0].add(path, content)

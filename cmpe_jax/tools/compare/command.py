@@ -22,8 +22,6 @@ from cmpe_jax.tools.compare.record import FILE, Record, same
 from cmpe_jax.tools.shared.results import Result
 from cmpe_jax.training.console import Console
 
-REFERENCES = ('se', 'none')
-
 
 def gate_variants(gates: Sequence[str]) -> list[Variant]:
   """['none', 'se'] -> variants. Raises `UserError`: an unknown name, one twice, fewer than two."""
@@ -139,12 +137,6 @@ def chosen_variants() -> list[Variant]:
   return variants
 
 
-def references(variants: Sequence[Variant]) -> list[str]:
-  """What the others are compared with: se and none, and where neither is there the first of the list."""
-  given = [variant.name for variant in variants]
-  return [name for name in REFERENCES if name in given] or given[:1]
-
-
 def main() -> None:
   """The command."""
   config, seeds = command.given_config('configs/digits.py'), flags.FLAGS.seeds
@@ -163,7 +155,7 @@ def main() -> None:
   workdir = pathlib.Path(place).expanduser()
   cells.claim(workdir, config, variants)
   planned = cells.plan(config, variants, seeds, workdir)
-  comparison = Comparison(command.config_name(), config, variants, references(variants), planned)
+  comparison = Comparison(command.config_name(), config, variants, planned)
   record = Record(pathlib.Path(flags.FLAGS.results or workdir / FILE).expanduser(), comparison)
   run_all(comparison, record, workdir)
   print('\n' + output.text(comparison, workdir))

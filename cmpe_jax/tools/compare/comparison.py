@@ -20,13 +20,13 @@ class Comparison:
     name: str,
     config: ml_collections.ConfigDict,
     variants: Sequence[Variant],
-    references: Sequence[str],
     cells: Sequence[Cell],
   ):
-    """`name`: of the configuration; `references`: names of variants; `cells`: all, a seed of each variant by turns."""
+    """`name`: of the configuration; `cells`: all, a seed of each variant by turns."""
     self.dataset = datasets.describe(config)
     self.name, self.config = name, self.dataset.resolve(config)
-    self.variants, self.references, self.cells = list(variants), list(references), list(cells)
+    self.variants, self.cells = list(variants), list(cells)
+    self.references = rows.references(variant.name for variant in variants)
     self.seeds = len(cells) // len(variants)
     self.parameters = {
       variant.name: sizes.parameters(self.dataset.resolve(variant.config(config, config.seed))) for variant in variants

@@ -79,19 +79,21 @@ class Record:
   def _content(self, before: Content, runs: dict[str, dict[int, Result]]) -> dict[str, Any]:
     comparison, every = self._comparison, [runs[name][seed] for name in runs for seed in sorted(runs[name])]
     parameters = {row['name']: row['parameters'] for row in before.get('rows', [])} | comparison.parameters
+    variants = before.get('variants', {}) | self._overrides
+    references = rows.references(variants)
     planned = {comparison.config.seed + i for i in range(comparison.seeds)}
     return {
       'format': results.FORMAT,
       'config': comparison.name,
       'recipe': self._recipe,
       'varied': self._varied,
-      'variants': before.get('variants', {}) | self._overrides,
-      'references': comparison.references,
+      'variants': variants,
+      'references': references,
       'seeds': sorted(planned | {run['seed'] for run in every} | set(before.get('seeds', []))),
       'test_images': every[0]['count'],
       'confidence': paired.CONFIDENCE,
       'runs': every,
-      'rows': [_as_dict(row) for row in rows.rows(runs, comparison.references, parameters)],
+      'rows': [_as_dict(row) for row in rows.rows(runs, references, parameters)],
       'notes': comparison.notes(),
     }
 

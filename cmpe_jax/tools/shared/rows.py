@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cmpe_jax.tools.shared import paired
 from cmpe_jax.tools.shared.results import Result
 
 OPEN = 'open'
+REFERENCES = ('se', 'none')
 Runs = Mapping[str, Mapping[int, Result]]  # by variant, then by seed
 
 
@@ -37,6 +38,12 @@ class Row:
   seconds: float
   speed: float
   differences: dict[str, paired.Difference]
+
+
+def references(names: Iterable[str]) -> list[str]:
+  """What the others are compared with: se and none, and where neither is there the first of the variants."""
+  given = list(names)
+  return [name for name in REFERENCES if name in given] or given[:1]
 
 
 def rows(runs: Runs, references: Sequence[str], parameters: Mapping[str, int]) -> list[Row]:

@@ -16,7 +16,7 @@ from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools.board import front, gathered, page, pictures
 from cmpe_jax.tools.compare import charts
-from cmpe_jax.tools.shared import results
+from cmpe_jax.tools.shared import results, rows
 
 ROOT = pathlib.Path(__file__).parents[3]
 ORIGIN = {
@@ -56,7 +56,7 @@ def write(
     'recipe': results.recipe(dataset.resolve(config), dataset),
     'varied': ['model.gate'],
     'variants': {gate: {'model.gate': gate} for gate in gates},
-    'references': ['se', 'none'],
+    'references': ['none'],  # as the last command compared
     'seeds': sorted({seed for seed, _, _ in errors}),
     'test_images': 10_000,
     'runs': runs,
@@ -97,6 +97,12 @@ def test_two_machines_make_one_table_whose_numbers_come_from_the_runs(tmp_path):
   assert '3 runs, 2026-01-02: commit bbbbbbbbbbbb, with changes; jax 0.10.2; 1 x cpu, 4 cores of X' in text
   low, high = scipy.stats.t.interval(0.95, 3, se.mean(), scipy.stats.sem(se))
   assert f'\n| | `se` | 4.85 | {se.mean():.2f} [{low:.2f}, {high:.2f}], n=4 | 4.07 | open |\n' in text
+
+
+def test_what_the_others_are_compared_with():
+  assert rows.references(['none', 'eca', 'se']) == ['se', 'none']
+  assert rows.references(['none', 'eca']) == ['none']
+  assert rows.references(['learning_rate=0.1', 'learning_rate=0.2']) == ['learning_rate=0.1']
 
 
 def test_cells_of_the_paper_are_of_its_recipe(tmp_path):

@@ -12,7 +12,7 @@ from cmpe_jax.tools.compare.comparison import Comparison
 def test_tensorboard_reads_what_was_set_and_what_came_out(tmp_path):
   config, variants = configuration.load('digits'), compare.gate_variants(['none', 'eca'])
   planned = cells.plan(config, variants, 2, tmp_path)
-  comparison = Comparison('digits', config, variants, compare.references(variants), planned)
+  comparison = Comparison('digits', config, variants, planned)
   result = {'accuracy': 0.9, 'loss': 0.25, 'count': 364, 'seconds': 60.0, 'images': 28672}
   comparison.add([{'variant': 'eca', 'seed': 1, **result}])
   (cell,) = [cell for cell in planned if str(cell) == 'eca, seed 1']

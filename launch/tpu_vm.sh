@@ -59,7 +59,7 @@ need data-device 'auto|/dev/.+' 'a device such as /dev/disk/by-id/google-persist
 if [[ $action == start || $action == train ]]; then
   need_config
   # `install` sends the last commit: what is not in it would be missed on machines that are paid for.
-  if git -C "$top" rev-parse HEAD &> /dev/null && ! git -C "$top" cat-file -e "HEAD:${options[config]}" 2> /dev/null; then
+  if git -C "$top" rev-parse HEAD &> /dev/null && ! git -C "$top" cat-file -e "HEAD:./${options[config]}" 2> /dev/null; then
     die "--config=${options[config]} is not in the last commit, which is what the workers get: commit it."
   fi
   need workdir 'gs://.+' 'a bucket such as gs://BUCKET/RUN, which all workers see'

@@ -46,7 +46,7 @@ def _refuse(error: OSError) -> None:
 
 def unreadable(error: OSError) -> UserError:
   """What is said of a directory that cannot be listed."""
-  return UserError(f'{error.filename} cannot be read ({error.strerror}): images may lie there. Get the rights.')
+  return UserError(f'{error.filename} cannot be read ({error.strerror}), and images may lie there.')
 
 
 def normalized(name: str) -> bytes:

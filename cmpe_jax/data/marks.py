@@ -5,7 +5,7 @@ They lie in every checkpoint. 48 bits for each file: of a million names two are 
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from cmpe_jax.data import listing
 from cmpe_jax.data.datasets.dataset import Content
@@ -32,17 +32,6 @@ def _text(marks: Iterable[bytes]) -> str:
 def _read(text: str) -> set[bytes]:
   data = base64.b64decode(text)
   return {data[i : i + _SIZE] for i in range(0, len(data), _SIZE)}
-
-
-def check_classes(then: Sequence[str], now: Sequence[str], name: str) -> None:
-  """Raises `UserError`, naming them, unless the labels of dataset `name` mean what they meant `then`; (): not known."""
-  if then and list(then) != list(now):
-    lines = [f'  {said}: {", ".join(given)}' for said, given in (('then', then), ('now', now))]
-    raise UserError(
-      f'dataset={name!r} has other classes than when the run began:\n'
-      + '\n'.join(line if len(line) < 500 else f'{line[:500]}...' for line in lines)
-      + '\nMake them as they were, or train anew in another --workdir.'
-    )
 
 
 def changes(then: Marks, now: Marks, name: str, trains: bool) -> str:

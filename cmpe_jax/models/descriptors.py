@@ -93,7 +93,7 @@ def _seen(size: Pair, strides: Pair) -> np.ndarray:
 def _sums_of_taps(x: Array, size: Pair, strides: Pair, padding: Pair) -> Array:
   """[N, kh * kw, c]: the sum of the pixels that each tap sees.
 
-  A product with masks, but on a GPU: there it does not compile, because its compiler finds no tiles for a result of
+  It is a product with masks, except on a GPU, where that does not compile: no tiles are found for a result of
   [65536, 1] or of [16384, 9].
   """
   rows = seen_by_taps(x.shape[1], size[0], strides[0], padding[0])

@@ -5,7 +5,7 @@ import time
 
 
 class Clock:
-  """Measures the training speed between two log points, without compilation, evaluation and checkpoints."""
+  """Measures the training speed from one lap to the next, without compilation, evaluation and checkpoints."""
 
   def __init__(self) -> None:
     self._began = self._last = time.perf_counter()

@@ -13,6 +13,7 @@ from typing import Any
 from etils import epath
 
 FOLDER = 'tensorboard'
+EVERY = 10.0  # seconds
 Times = dict[tuple[str, int], float]
 
 
@@ -34,7 +35,7 @@ def times(paths: Iterable[epath.Path]) -> Times:
 class Points:
   """An event file of points, for a run that has done `step` steps: TensorBoard drops later points of earlier files.
 
-  Written here and now, by no thread: a disk that is full is an `OSError` where it happens.
+  Written by no thread, so that a disk that is full is an `OSError` where it happens; on the disk after `EVERY` seconds.
   """
 
   def __init__(self, path: pathlib.Path, began: float | None = None, step: int | None = None):
@@ -44,7 +45,7 @@ class Points:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    self._writer = RecordWriter(str(path))
+    self._writer, self._flushed = RecordWriter(str(path)), time.monotonic()
     self._put(began, file_version='brain.Event:2')
     if step is not None:
       self._put(began, step=step + 1, session_log=SessionLog(status=SessionLog.START))
@@ -63,10 +64,13 @@ class Points:
     from tensorboardX.proto.event_pb2 import Event
 
     self._writer.write(Event(wall_time=time.time() if when is None else when, **event).SerializeToString())
+    if time.monotonic() - self._flushed > EVERY:
+      self.flush()
 
   def flush(self) -> None:
-    """Brings what was added to the disk."""
+    """Brings what was added to the disk, which takes its time."""
     self._writer.flush()
+    self._flushed = time.monotonic()
 
   def close(self) -> None:
     """Flushes, and closes the file."""

@@ -10,7 +10,7 @@ import jax
 import ml_collections
 
 from cmpe_jax import config as configuration
-from cmpe_jax.data import marks
+from cmpe_jax.data import classes, datasets, marks
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
 from cmpe_jax.runtime.signals import Stop
@@ -100,8 +100,8 @@ def evaluate(
     def open_test() -> tuple[Run, Evaluator]:
       run = assemble(configuration.as_begun(config, saved))
       notes = checkpoints.notes(chosen)
-      if _is_same(run, saved):
-        marks.check_classes(notes.get('classes', ()), run.dataset.class_names, run.config.dataset)
+      if datasets.are_folders(run.config, saved):
+        classes.check(notes.get('classes', ()), run.dataset.class_names, run.config.dataset)
       configuration.check_resumed(run.config, saved, chosen, model_only=True)
       if chosen:  # at step 0 nothing has been trained on
         configuration.check_tested(run.config, saved)
@@ -124,9 +124,5 @@ def evaluate(
 
 def _changed(run: Run, saved: ml_collections.ConfigDict, then: marks.Marks) -> str:
   """What of a folder is not as it was in training. Another folder is another test set, and nothing is said of it."""
-  return marks.changes(then, run.marks, run.config.dataset, trains=False) if _is_same(run, saved) else ''
-
-
-def _is_same(run: Run, saved: ml_collections.ConfigDict) -> bool:
-  """Whether the run's dataset is that of training, wherever it lies now."""
-  return rerun.dataset_name(run.config.dataset) == rerun.dataset_name(saved.dataset)
+  names = [rerun.dataset_name(config.dataset) for config in (run.config, saved)]
+  return marks.changes(then, run.marks, run.config.dataset, trains=False) if names[0] == names[1] else ''

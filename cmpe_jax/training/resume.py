@@ -1,7 +1,7 @@
 """Where a run begins: at the newest intact checkpoint of its workdir, or at its first step."""
 
 from cmpe_jax import config as configuration
-from cmpe_jax.data import marks
+from cmpe_jax.data import classes, datasets, marks
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime import processes
 from cmpe_jax.training import warm_start
@@ -32,8 +32,10 @@ def first_state(run: Run, checkpoints: Checkpoints, console: Console) -> tuple[T
     why, state = '', None
     try:
       notes = checkpoints.notes(step)
-      marks.check_classes(notes.get('classes', ()), run.dataset.class_names, run.config.dataset)
-      configuration.check_resumed(run.config, checkpoints.config(step), step)
+      saved = checkpoints.config(step)
+      if datasets.are_folders(run.config, saved):
+        classes.check(notes.get('classes', ()), run.dataset.class_names, run.config.dataset)
+      configuration.check_resumed(run.config, saved, step)
       changed = marks.changes(notes.get('files', {}), run.marks, run.config.dataset, trains=True)
       like = like or _initial(run, console, go_on=True)
       state = checkpoints.restore(step, like)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -131,6 +132,12 @@ def of_size(run: Run, num_examples: int) -> Run:
   sized = dataclasses.replace(run, num_examples=num_examples)
   assert sized.optimizer  # made now, so that it complains before anything is written
   return sized
+
+
+def classes_mark(run: Run) -> str:
+  """How many classes there are, and a checksum of their names."""
+  names = run.dataset.class_names
+  return f'{len(names)} classes, {zlib.crc32(json.dumps(names).encode()):08x}'
 
 
 def data_mark(source: Source) -> str:

@@ -139,6 +139,7 @@ def _agree(run: Run, source: Source, workdir: str) -> None:
   """Several processes check that they see the same configuration, workdir and data."""
   if jax.process_count() > 1:
     seen = {'workdir': processes.workdir_mark(workdir), 'training split': runs.data_mark(source)}
+    seen['classes'] = runs.classes_mark(run)
     processes.check_same(run.facts() | seen)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from cmpe_jax.data import augment, datasets, image
+from cmpe_jax.data import augment, classes, datasets, image
 from cmpe_jax.data.datasets.dataset import Content, Dataset, is_upright
 from cmpe_jax.data.source import Arrays, Examples
 from cmpe_jax.errors import UserError
@@ -92,7 +92,7 @@ class Elsewhere:
     except UserError as error:
       raise UserError(f'the images that these weights were trained on do not come with them: {error}') from error
     is_folder = self.config.dataset.startswith(datasets.FOLDER_PREFIX)
-    if is_folder and found.class_names != self.class_names:
+    if is_folder and not classes.same(found.class_names, self.class_names):
       raise UserError(
         f'dataset={self.config.dataset!r} has other classes here than the weights: '
         f'{", ".join(found.class_names[:5])}, ..., not {", ".join(self.class_names[:5])}, ...'
@@ -107,15 +107,15 @@ def open_run(workdir: str, checkpoint: str = 'best', data_dir: str | None = None
     UserError: no complete checkpoint in `workdir`; a class folder that is not where it was, or has another number of
       classes and it is not known which there were.
   """
-  model, variables, config, classes = load.read(workdir, checkpoint)
+  model, variables, config, kept = load.read(workdir, checkpoint)
   if config.dtype == 'float64' and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
     jax.config.update('jax_enable_x64', True)
-    model, variables, config, classes = load.read(workdir, checkpoint)
+    model, variables, config, kept = load.read(workdir, checkpoint)
   if data_dir is not None:
     config.data_dir = data_dir
   dataset = datasets.describe(config)
-  if classes and classes != dataset.class_names:  # the labels mean what they meant in training
-    dataset = dataclasses.replace(dataset, class_names=classes, content=Elsewhere(config, classes))
+  if kept and kept != dataset.class_names:  # the labels mean what they meant in training
+    dataset = dataclasses.replace(dataset, class_names=kept, content=Elsewhere(config, kept))
   if dataset.num_classes != config.model.num_classes:
     raise UserError(
       f'dataset={config.dataset!r} has {dataset.num_classes} classes now, and the network in {workdir} '

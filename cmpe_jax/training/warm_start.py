@@ -8,7 +8,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from cmpe_jax.data import datasets
+from cmpe_jax.data import classes, datasets
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import paths
 from cmpe_jax.runtime import places
@@ -78,20 +78,17 @@ def _other(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], ml_collec
   """
   place = places.place(config.init_from)
   if places.is_bucket(place) or (place / 'checkpoints').exists():
-    _, variables, saved, classes = saved_runs.read(config.init_from)
-    return variables, saved, _same_classes(saved, classes, config)
+    _, variables, saved, names = saved_runs.read(config.init_from)
+    return variables, saved, _same_classes(saved, names, config)
   found = pretrained.read(pretrained.find(config.init_from, others='a workdir with checkpoints, '))
   return found.variables, found.config, _same_classes(found.config, found.class_names, config)
 
 
-def _same_classes(
-  saved: ml_collections.ConfigDict, classes: tuple[str, ...], config: ml_collections.ConfigDict
-) -> bool:
-  """Whether a classifier with labels of these `classes` (of folders; (): not known) fits to the configuration's."""
-  both = (saved.dataset, config.dataset)
-  if classes and all(dataset.startswith(datasets.FOLDER_PREFIX) for dataset in both):
-    return classes == datasets.describe(config).class_names
-  return both[0] == both[1] and saved.model.num_classes == config.model.num_classes
+def _same_classes(saved: ml_collections.ConfigDict, names: tuple[str, ...], config: ml_collections.ConfigDict) -> bool:
+  """Whether a classifier fits to the configuration's dataset; `names`: of its classes, () where they are not known."""
+  if names and datasets.are_folders(saved, config):
+    return classes.same(names, datasets.describe(config).class_names)
+  return saved.dataset == config.dataset and saved.model.num_classes == config.model.num_classes
 
 
 def _shown(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict) -> list[str]:

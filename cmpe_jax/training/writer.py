@@ -64,13 +64,14 @@ class Writer:
       file.write(json.dumps(line) + '\n')
     for name, value in values.items():
       self._board.add(name, value, step)
-    self._board.flush()
     if self._mirror and self._mirror.due():
       self.send()
 
   def send(self) -> None:
     """Begins to bring a bucket up to date; nothing for a folder, which is."""
     if self._mirror:
+      assert self._board
+      self._board.flush()
       self._mirror.send()
 
   def find(self, step: int, prefix: str) -> dict[str, float]:

@@ -85,3 +85,20 @@ def test_wrong_flags_end_with_code_2_and_one_sentence(script, arguments, said, l
   assert said in done.stderr
   assert len(done.stderr.strip().splitlines()) == 1
   assert done.stdout == ''
+
+
+def test_a_configuration_that_the_workers_would_not_get_costs_nothing(tmp_path):
+  """They get the last commit, of a project that may be a folder of a larger repository."""
+  top = tmp_path / 'larger' / 'project'
+  shutil.copytree(ROOT / 'launch', top / 'launch')
+  (top / 'configs').mkdir()
+  (top / 'configs' / 'kept.py').write_text('')
+  git = ['git', '-C', str(tmp_path / 'larger'), '-c', 'user.name=x', '-c', 'user.email=x@y']
+  for words in (['init', '-q'], ['add', '.'], ['commit', '-qm', 'x']):
+    subprocess.run([*git, *words], check=True, timeout=60)
+  (top / 'configs' / 'new.py').write_text('')
+  for name, code in (('kept', 0), ('new', 2)):
+    words = [*TPU[:4], f'--config=configs/{name}.py', TPU[-1], '--dry-run']
+    done = subprocess.run(['bash', top / 'launch' / 'tpu_vm.sh', *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+  assert '--config=configs/new.py is not in the last commit, which is what the workers get' in done.stderr

@@ -56,6 +56,11 @@ _NAMED: tuple[TfdsDataset, ...] = (
 DATASETS = {dataset.name: dataset for dataset in _NAMED}
 
 
+def are_folders(*configs: ml_collections.ConfigDict) -> bool:
+  """Whether all have a class folder, whose classes are whatever lies in it."""
+  return all(config.dataset.startswith(FOLDER_PREFIX) for config in configs)
+
+
 def describe(config: ml_collections.ConfigDict) -> Dataset:
   """The dataset that `config.dataset` names. Reads a folder's listing, but no image and no prepared dataset.
 

@@ -181,8 +181,10 @@ def _classes(root: pathlib.Path, expected: tuple[str, ...] = ()) -> tuple[tuple[
   """Class names, and the files in the order of class, then path. `expected`: the training split's names."""
   folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != '.']
   for path in folders:
-    if not path.name.isprintable():  # bytes that are no UTF-8 are not, either
-      raise UserError(f'the class folder {ascii(str(path))} has a name that cannot be printed: rename it.')
+    try:
+      path.name.encode()
+    except UnicodeEncodeError as error:  # bytes that are no UTF-8
+      raise UserError(f'the class folder {ascii(str(path))} has a name that is no text: rename it.') from error
   found = {path.name: listing.images(path, [root, *folders]) for path in folders}
   if not any(found.values()):
     raise UserError(f'folder {str(root)!r} holds no images in class sub-folders ({root.name}/CLASS/IMAGE).')

@@ -17,7 +17,7 @@ Two commands put the table here, the first of which can be interrupted and goes 
 * `python -m cmpe_jax.tools.compare {arguments}`
 * `python -m cmpe_jax.tools.board`
 """
-MISSING = '"open": not run yet; `--gates={gates}` in the command below adds them.\n'
+MISSING = '"open": not run yet; `--gates={gates}` in place of the one in the command below adds them.\n'
 HEAD = """This is what the short recipe [`{recipe}`](configs/{recipe}.py) gave. A loss is shown like a win:
 
 """
@@ -51,7 +51,7 @@ def section(found: Sequence[Gathered]) -> str:
       seeds=', '.join(map(str, sorted({seed for found in each.runs.values() for seed in found}))),
       confidence=paired.CONFIDENCE,
       none=paired.NONE,
-      missing=MISSING.format(gates=','.join(missing)) if missing else '',
+      missing=MISSING.format(gates=','.join(page.comparable(missing))) if missing else '',
       command=page.command(each),
       origins=''.join(f'* {origin}\n' for origin in page.origins(each)),
     )

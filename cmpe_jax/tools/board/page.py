@@ -92,11 +92,16 @@ def _measured(each: Gathered) -> str:
 def command(each: Gathered) -> str:
   """What repeats the runs, or adds those that are missing."""
   keys = [shlex.quote(f'--config.{key}={_given(key, value)}') for key, value in each.changes().items()]
-  compared = f'--gates={",".join(each.variants)}' if each.varied == ['model.gate'] else '--sweep'
+  compared = f'--gates={",".join(comparable([*each.variants]))}' if each.varied == ['model.gate'] else '--sweep'
   first = [f'--config.seed={min(each.seeds)}'] if min(each.seeds) else []
-  seeds = f'--seeds={max(each.seeds) - min(each.seeds) + 1}'
+  seeds = f'--seeds={max(max(each.seeds) - min(each.seeds) + 1, 2)}'
   given = [f'--config=configs/{each.config}.py', *keys, compared, *first, seeds]
   return ' '.join(['python -m cmpe_jax.tools.compare', *given, f'--results=docs/results/{each.files[0].name}'])
+
+
+def comparable(gates: Sequence[str]) -> list[str]:
+  """Gates for one command, which needs two."""
+  return list(gates) if len(gates) > 1 else ['se' if 'none' in gates else 'none', *gates]
 
 
 def _given(key: str, value: Any) -> Any:
@@ -179,8 +184,12 @@ def _open(found: Sequence[Gathered]) -> Iterable[list[str]]:
       if missing:
         name, mixup = f'{dataset}_{net}', '_mixup' if alpha else ''
         given = [f'--config=configs/{name}.py', *([f'--config.mixup_alpha={alpha:g}'] if alpha else [])]
-        gates_given = missing if len(missing) > 1 else ['none', *missing]  # a comparison needs two
-        words = [*given, f'--gates={",".join(gates_given)}', '--seeds=3', f'--results=docs/results/{name}{mixup}.json']
+        words = [
+          *given,
+          f'--gates={",".join(comparable(missing))}',
+          '--seeds=3',
+          f'--results=docs/results/{name}{mixup}.json',
+        ]
         operations = _operations(net)
         hours = operations / CHIPS[CHIP].flops / 3600
         wanted = f'`python -m cmpe_jax.tools.compare {" ".join(words)}`'

@@ -92,6 +92,7 @@ def run_all(comparison: Comparison, record: Record, workdir: pathlib.Path) -> No
       if elsewhere:
         progress.skip(cell)
       known[cell] = elsewhere or _run(cell, progress)
+      _finished(cell, record)  # another process may have run it too, and have another result
       tell([cell])
       if watch.told():  # too late for the cell to stop
         raise Interrupted('stopped between two runs: the same command goes on.')
@@ -102,7 +103,7 @@ def _finished(cell: Cell, record: Record) -> Result | None:
   if here and there and not same(here, there):
     raise UserError(
       f'{cell} has an accuracy of {there["accuracy"]} in {record.path} and of {here["accuracy"]} in {cell.place}: '
-      'remove the one that is not to count.'
+      f'remove {cell.place}, or {record.path}, whichever is not to count.'
     )
   return there or here
 

@@ -68,12 +68,7 @@ class Record:
     for run in before.get('runs', []):
       runs[run['variant']][run['seed']] = run
     for run in found:
-      other = runs[run['variant']].setdefault(run['seed'], run)
-      if not same(other, run):
-        raise UserError(
-          f'{run["variant"]}, seed {run["seed"]} has an accuracy of {other["accuracy"]} in {self.path}, and of '
-          f'{run["accuracy"]} here: another process has run it. Remove the one that is not to count.'
-        )
+      runs[run['variant']].setdefault(run['seed'], run)
     files.replace(self.path, results.text(self._content(before, runs)))
 
   def _content(self, before: Content, runs: dict[str, dict[int, Result]]) -> dict[str, Any]:

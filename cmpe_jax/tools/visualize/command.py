@@ -181,6 +181,8 @@ def write_numbers(path: pathlib.Path, scales: Scales, names: Sequence[str]) -> N
 def main(argv: Sequence[str]) -> None:
   """The command; `argv` without the program's name. Raises `UserError`: unreadable images, missing data, no gates."""
   options = _parser().parse_args(argv)
+  if not options.output and places.is_bucket(options.workdir):
+    raise UserError(f'--workdir={options.workdir} is a bucket: say by --output where on this machine the figures go.')
   start.jax()
   run = arguments.network(options, options.data_dir)
   blocks = options.blocks.split(',') if options.blocks else chosen_blocks(run)
@@ -195,8 +197,6 @@ def main(argv: Sequence[str]) -> None:
     f'{caption}\nread as {run.names[label]} ({row[label]:.0%})'
     for caption, label, row in zip(captions, best, probabilities, strict=True)
   ]
-  if not options.output and places.is_bucket(options.workdir):
-    raise UserError(f'--workdir={options.workdir} is a bucket: say by --output where on this machine the figures go.')
   output = pathlib.Path(options.output or pathlib.Path(options.workdir or '') / 'figures')
   output.mkdir(parents=True, exist_ok=True)
   written = [output / f'maps.{options.format}']

@@ -115,7 +115,7 @@ def test_cells_of_the_paper_are_of_its_recipe(tmp_path):
   text = page.page(found)
   assert '### `cifar100_wrn22_10`, `learning_rate=0.3`\n' in text
   command = next(line for line in text.splitlines() if 'b.json`' in line and line.startswith('* command'))
-  assert '--config=configs/cifar100_wrn22_10.py --config.learning_rate=0.3 --gates=pair_1x1 --seeds=1' in command
+  assert '--config=configs/cifar100_wrn22_10.py --config.learning_rate=0.3 --gates=none,pair_1x1 --seeds=2' in command
   lines = [line for line in text.splitlines() if line.startswith('| `cifar100_wrn22_10`, mixup')]
   assert '--config.mixup_alpha=1 --gates=none,se --seeds=3' in lines[0]  # the third is filled
 
@@ -134,7 +134,7 @@ def test_a_folder_that_anybody_can_have_is_named(tmp_path):
   (tmp_path / 'a.json').write_text(results.text(content))
   text = page.page(gathered.gather([tmp_path / 'a.json']))
   assert 'as JPEG files, which are lossy copies' in text
-  assert '--config=configs/cifar10_short.py --config.dataset=folder:PATH --gates=none,se --seeds=1' in text
+  assert '--config=configs/cifar10_short.py --config.dataset=folder:PATH --gates=none,se --seeds=2' in text
 
 
 def test_commands_of_open_cells_can_be_given():
@@ -191,7 +191,7 @@ def test_the_first_table_has_what_is_measured_and_what_is_open(tmp_path):
   assert '* `python -m cmpe_jax.tools.compare --config=configs/cifar10_short.py --config.dataset=folder:PATH' in text
   assert '* 5 runs, 2026-01-02: commit aaaaaaaaaaaa; jax 0.10.2; 8 x TPU v5e, 4 cores of X\n' in text
   assert '95%' in text
-  assert '"open": not run yet; `--gates=double_fc,pair_2x1,folded_3x3,eca,ge` in the command below adds them.' in text
+  assert '"open": not run yet; `--gates=double_fc,pair_2x1,folded_3x3,eca,ge` in place of the one in the' in text
 
 
 def test_without_runs_there_is_no_first_table_but_the_commands_for_it():

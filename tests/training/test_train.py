@@ -54,9 +54,6 @@ def test_a_run_with_everything_on(tmp_path, capsys):
   written = lines(tmp_path)
   logged = [line['step'] for line in written if 'train/loss' in line]
   assert logged == [2, 4, 6, 8, 10, 11]
-  speeds = {line['step']: line['train/images_per_second'] for line in written if 'train/loss' in line}
-  assert speeds[10] == speeds[11]  # of one call, whose steps end at once
-  assert speeds[8] != speeds[10]
   for line in written:
     if 'train/loss' in line:
       assert set(line) == {

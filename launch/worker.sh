@@ -15,9 +15,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 number=${HOSTNAME##*-}
 
-# The command's own shell, not another process that got its number after the machine was started again.
+# The command's own shell, not another process that got its number after the machine was started again; nor `setsid`,
+# which that shell was before it led a group of processes that `stop` can reach.
 runs() {
-  [[ -f pid && ! -f exit_code ]] && tr '\0' ' ' < "/proc/$(< pid)/cmdline" 2> /dev/null | grep -q 'cmpe_jax-run'
+  [[ -f pid && ! -f exit_code ]] && tr '\0' ' ' < "/proc/$(< pid)/cmdline" 2> /dev/null | grep -q '^bash .*cmpe_jax-run'
 }
 
 install() { # the system's Python may be older than 3.11

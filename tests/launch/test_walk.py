@@ -19,6 +19,13 @@ def typed(title):
 
 
 def test_a_day_with_16_chips(cloud, wait_for):
+  (cloud.folder / 'disks' / 'imagenet').write_text('pd-balanced,')
+  cloud.add('worker/findmnt', '#!/bin/sh\necho /dev/sda1\n')
+  cloud.add(
+    'worker/lsblk',
+    '#!/bin/sh\ncase "$*" in *PKNAME*) echo /dev/sda ;; *) echo /dev/sda disk; echo /dev/sdb disk ;; esac\n',
+  )
+  cloud.add('worker/sudo', '#!/bin/sh\necho "$*" >> "$CLOUD/mounts"\n')
   dry, create, check, train, follow, stop, delete = typed('A day with 16 chips of v5e')
   planned = cloud.run(*dry)
   assert planned.returncode == 0, planned.stderr
@@ -27,6 +34,7 @@ def test_a_day_with_16_chips(cloud, wait_for):
     done = cloud.run(*command)
     assert done.returncode == 0, done.stderr
   assert cloud.requests() == {'cmpe50': 'ACTIVE'}
+  assert (cloud.folder / 'mounts').read_text().count('mount -o ro,noload /dev/sdb /mnt/data') == 4  # workers
 
   cloud.plan('follow', 'preempt')
   running = cloud.start(*train, STEPS='600')

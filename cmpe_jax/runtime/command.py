@@ -20,9 +20,8 @@ from cmpe_jax.runtime import peers, start, watch
 DONE, OTHER, WRONG, RESUMABLE = 0, 1, 2, 75
 MEMORY = "Lower batch_size, set remat=True, raise accumulate_steps, use dtype='bfloat16', or more devices."
 # What only a person can change: rights, a file where a folder is wanted or the other way round, names.
-REFUSED = {
-  *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
-}
+_RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
+REFUSED = (*_RIGHTS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 AGAIN = 'The same command goes on from the last checkpoint.'
 
 

@@ -41,7 +41,14 @@ def alone(path: pathlib.Path) -> Iterator[None]:
 
 def write(path: pathlib.Path, text: str, flag: str) -> None:
   """`replace` for a file that the user chose by --`flag`. Raises `UserError`, naming both, if it cannot be written."""
-  try:
+  with chosen(path, flag):
     replace(path, text)
+
+
+@contextlib.contextmanager
+def chosen(path: pathlib.Path, flag: str) -> Iterator[None]:
+  """Whatever goes wrong inside with a file that the user chose by --`flag` is a `UserError` that names both."""
+  try:
+    yield
   except OSError as error:
     raise UserError(f'{path} cannot be written ({error.strerror or error}): give another --{flag}.') from error

@@ -139,7 +139,6 @@ def write_hyperparameters(folder: pathlib.Path, values: dict[str, Any], metrics:
   from tensorboardX.summary import hparams
 
   plain = {name: value if isinstance(value, str | bool | int | float) else str(value) for name, value in values.items()}
-  folder.mkdir(parents=True, exist_ok=True)
   for path in folder.glob('events.out.tfevents.*'):
     path.unlink()
   points = Points(folder / f'events.out.tfevents.{int(time.time())}.{socket.gethostname()}')

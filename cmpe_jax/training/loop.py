@@ -51,7 +51,8 @@ class Trainer:
     self._start = self._timed = start
     self._call = run.train_call(source.materialize)
     self._compiled: dict[tuple[int, int], Callable[..., Any]] = {}
-    self._clock, self._late, self._means = Clock(), Late(), Means(notes.get('sums'))
+    self._clock: Clock  # of `train`: what `catch_up` does is no training
+    self._late, self._means = Late(), Means(notes.get('sums'))
 
   def train(self, state: TrainState) -> TrainState:
     """The state after the last step, from the one before step `start`.
@@ -61,7 +62,7 @@ class Trainer:
       Interrupted: stopped by a signal, and saved.
     """
     calls = list(self._schedule.calls(self._start))
-    self._clock = Clock()  # begun anew: what `catch_up` did is no training
+    self._clock = Clock()
     with contextlib.closing(self._source.train(calls)) as drawn, self._account.phase(accounts.TRAINING):
       for first, count, side in calls:
         began, done = time.perf_counter(), first + count

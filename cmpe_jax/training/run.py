@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from cmpe_jax.models import builder, initializers
 from cmpe_jax.models.resnet import ResNet
 from cmpe_jax.runtime import compiler
 from cmpe_jax.runtime import mesh as meshes
-from cmpe_jax.training import optimizer, randomness, schedule, state, step
+from cmpe_jax.training import checksums, optimizer, randomness, schedule, state, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +136,7 @@ def of_size(run: Run, num_examples: int) -> Run:
 def classes_mark(run: Run) -> str:
   """How many classes there are, and a checksum of their names."""
   names = run.dataset.class_names
-  return f'{len(names)} classes, {zlib.crc32(json.dumps(names).encode()):08x}'
+  return f'{len(names)} classes, {checksums.of_json(names)}'
 
 
 def data_mark(source: Source) -> str:

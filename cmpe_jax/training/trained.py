@@ -91,8 +91,7 @@ class Elsewhere:
       found = datasets.describe(self.config)
     except UserError as error:
       raise UserError(f'the images that these weights were trained on do not come with them: {error}') from error
-    is_folder = self.config.dataset.startswith(datasets.FOLDER_PREFIX)
-    if is_folder and not classes.same(found.class_names, self.class_names):
+    if datasets.are_folders(self.config) and not classes.same(found.class_names, self.class_names):
       raise UserError(
         f'dataset={self.config.dataset!r} has other classes here than the weights: '
         f'{", ".join(found.class_names[:5])}, ..., not {", ".join(self.class_names[:5])}, ...'

@@ -51,7 +51,7 @@ class Gathered:
     for run in content['runs']:
       name, seed = run['variant'], run['seed']
       other = self.runs[name].setdefault(seed, run)
-      if any(run[key] != other[key] for key in ('accuracy', 'loss', 'count')):
+      if not results.same(run, other):
         raise UserError(
           f'{path}: {name} with seed {seed} has an accuracy of {run["accuracy"]}, but one of {other["accuracy"]} in '
           f'{" or ".join(map(str, self.files))}: a seed counts once, so run others (--config.seed), or remove one.'
@@ -60,9 +60,14 @@ class Gathered:
     self.seeds |= set(content['seeds'])
     self.files.append(path)
 
+  @property
+  def references(self) -> list[str]:
+    """What the variants are compared with."""
+    return rows.references(self.variants)
+
   def rows(self) -> list[rows.Row]:
     """Means and intervals, computed again from the figures of every run; those in the files are not looked at."""
-    return rows.rows(self.runs, rows.references(self.variants), self.parameters)
+    return rows.rows(self.runs, self.references, self.parameters)
 
   def errors(self, overrides: dict[str, Any]) -> list[float]:
     """The test errors, in percent, of the variant that changes just that."""

@@ -67,7 +67,7 @@ def table(lines: Sequence[Sequence[str]]) -> str:
 
 def _measured(each: Gathered) -> str:
   """A recipe: its table, and what made it."""
-  measured = rows.table(each.rows(), rows.references(each.variants), len(each.seeds))
+  measured = rows.table(each.rows(), each.references, len(each.seeds))
   lines = [
     [f'`{line[0]}`' if line[0] else '', *line[1:-2]] for line in measured
   ]  # times of several machines say little

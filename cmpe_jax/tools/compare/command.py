@@ -18,7 +18,8 @@ from cmpe_jax.tools.compare import cells, hyperparameters, output
 from cmpe_jax.tools.compare.cells import Cell, Variant
 from cmpe_jax.tools.compare.comparison import Comparison
 from cmpe_jax.tools.compare.progress import Progress
-from cmpe_jax.tools.compare.record import FILE, Record, same
+from cmpe_jax.tools.compare.record import FILE, Record
+from cmpe_jax.tools.shared import results
 from cmpe_jax.tools.shared.results import Result
 from cmpe_jax.training.console import Console
 
@@ -91,8 +92,10 @@ def run_all(comparison: Comparison, record: Record, workdir: pathlib.Path) -> No
       elsewhere = _finished(cell, record)  # by another process, meanwhile
       if elsewhere:
         progress.skip(cell)
-      known[cell] = elsewhere or _run(cell, progress)
-      _finished(cell, record)  # another process may have run it too, and have another result
+        known[cell] = elsewhere
+      else:
+        known[cell] = _run(cell, progress)
+        _finished(cell, record)  # another process may have run it too, and have another result
       tell([cell])
       if watch.told():  # too late for the cell to stop
         raise Interrupted('stopped between two runs: the same command goes on.')
@@ -100,7 +103,7 @@ def run_all(comparison: Comparison, record: Record, workdir: pathlib.Path) -> No
 
 def _finished(cell: Cell, record: Record) -> Result | None:
   here, there = cell.result(), record.find(cell.variant, cell.seed)
-  if here and there and not same(here, there):
+  if here and there and not results.same(here, there):
     raise UserError(
       f'{cell} has an accuracy of {there["accuracy"]} in {record.path} and of {here["accuracy"]} in {cell.place}: '
       f'remove {cell.place}, or {record.path}, whichever is not to count.'

@@ -56,20 +56,12 @@ class Record:
 
   def add(self, found: Sequence[Result]) -> None:
     """Writes the file with these runs too. Raises `UserError` as `__init__`, or if it cannot be written."""
-    try:
-      with files.alone(self.path):
-        self._add(found)
-    except OSError as error:
-      raise UserError(f'{self.path} cannot be written ({error.strerror or error}): give another --results.') from error
-
-  def _add(self, found: Sequence[Result]) -> None:
-    before = self._read()  # again: another process may have added to it
-    runs: dict[str, dict[int, Result]] = {name: {} for name in before.get('variants', {}) | self._overrides}
-    for run in before.get('runs', []):
-      runs[run['variant']][run['seed']] = run
-    for run in found:
-      runs[run['variant']].setdefault(run['seed'], run)
-    files.replace(self.path, results.text(self._content(before, runs)))
+    with files.chosen(self.path, 'results'), files.alone(self.path):
+      before = self._read()  # again: another process may have added to it
+      runs: dict[str, dict[int, Result]] = {name: {} for name in before.get('variants', {}) | self._overrides}
+      for run in [*found, *before.get('runs', [])]:  # what is there stays
+        runs[run['variant']][run['seed']] = run
+      files.replace(self.path, results.text(self._content(before, runs)))
 
   def _content(self, before: Content, runs: dict[str, dict[int, Result]]) -> dict[str, Any]:
     comparison, every = self._comparison, [runs[name][seed] for name in runs for seed in sorted(runs[name])]
@@ -91,12 +83,6 @@ class Record:
       'rows': [_as_dict(row) for row in rows.rows(runs, references, parameters)],
       'notes': comparison.notes(),
     }
-
-
-def same(one: Result, other: Result) -> bool:
-  """Whether two results of a run are one."""
-  one, other = results.finite(one), results.finite(other)  # as they are kept
-  return all(one[key] == other[key] for key in ('accuracy', 'loss', 'count'))
 
 
 def _as_dict(row: rows.Row) -> dict[str, Any]:

@@ -68,6 +68,12 @@ def finite(content: Any) -> Any:
   return None if isinstance(content, float) and math.isnan(content) else content
 
 
+def same(one: Result, other: Result) -> bool:
+  """Whether two results of a run are one."""
+  one, other = finite(one), finite(other)  # as they are kept
+  return all(one[key] == other[key] for key in ('accuracy', 'loss', 'count'))
+
+
 def _hash(content: Content) -> str:
   bare = {key: value for key, value in content.items() if key != 'hash'}
   return hashlib.sha256(json.dumps(bare, sort_keys=True, separators=(',', ':')).encode()).hexdigest()

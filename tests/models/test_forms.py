@@ -76,11 +76,6 @@ def run(*arguments, **more):
   return run_each([7], *arguments, **more)[0]
 
 
-def forms_of(block):
-  """Those that differ: in basic blocks nothing expands, and a TPU's form is a CPU's."""
-  return [form for form in forms.EVERY if block == 'bottleneck' or form != 'fused on tpu']
-
-
 def combinations():
   """Every gate in every block with every shortcut; a third of them, in which all pairs occur, are not slow."""
   for i, gate in enumerate(GATES):
@@ -95,45 +90,59 @@ def combinations():
 @pytest.mark.parametrize(('kind', 'gate', 'shortcut'), list(combinations()))
 def test_fused_equals_reference_in_float64(kind, gate, shortcut):
   with jax.enable_x64(True):
-    reference, *fused = (run(kind, gate, form, jnp.float64, shortcut) for form in forms_of(kind[0]))
+    reference, *fused = (run(kind, gate, form, jnp.float64, shortcut) for form in forms.EVERY)
   for found in fused:
     chex.assert_trees_all_close(found, reference, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
-  ('gate', 'block', 'preact'),
+  ('gate', 'kind', 'shortcut'),
   [
-    ('pair_1x1', 'basic', True),
-    ('folded_3x3', 'basic', True),
-    ('pair_1x1', 'basic', False),
-    ('none', 'bottleneck', False),
-    ('pair_1x1', 'bottleneck', False),
+    ('pair_1x1', ('basic', True), 'project'),
+    ('folded_3x3', ('basic', True), 'project'),
+    pytest.param('pair_1x1', ('basic', False), 'stride', marks=pytest.mark.slow),
+    ('none', ('bottleneck', False), 'project'),
+    ('pair_1x1', ('bottleneck', False), 'project'),
+    ('pair_1x1', ('bottleneck', True), 'stride'),
   ],
 )
-def test_fused_equals_reference_in_groups(gate, block, preact):
+def test_fused_equals_reference_in_groups(gate, kind, shortcut):
   with jax.enable_x64(True):
-    reference, *fused = (
-      run((block, preact), gate, form, jnp.float64, 'project', group_size=2) for form in forms_of(block)
-    )
-    whole = run((block, preact), gate, 'fused on cpu', jnp.float64, 'project')
+    reference, *fused = (run(kind, gate, form, jnp.float64, shortcut, group_size=2) for form in forms.EVERY)
+    whole = run(kind, gate, 'fused on cpu', jnp.float64, shortcut)
   for found in fused:
     chex.assert_trees_all_close(found, reference, atol=1e-9, rtol=1e-9)
     assert abs(found[0][0][0] - whole[0][0][0]) > 1e-3  # groups do change the numbers
 
 
 @pytest.mark.parametrize(
-  ('form', 'preact'), [('fused on cpu', True), ('fused on gpu', True), ('fused on gpu', False), ('fused on tpu', False)]
+  ('form', 'preact', 'gate', 'shortcut'),
+  [
+    ('fused on cpu', True, 'pair_2x1', 'identity'),
+    pytest.param('fused on gpu', True, 'pair_1x1', 'identity', marks=pytest.mark.slow),
+    ('fused on gpu', False, 'pair_1x1', 'project'),
+    ('fused on tpu', True, 'pair_1x1', 'stride'),
+    pytest.param('fused on tpu', False, 'pair_1x1', 'identity', marks=pytest.mark.slow),
+  ],
 )
-def test_fused_is_the_same_on_eight_devices(form, preact):
+def test_fused_is_the_same_on_eight_devices(form, preact, gate, shortcut):
+  """Output, statistics and gradients, of parameters and of images."""
   mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   with jax.enable_x64(True):
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 6, 6, 128)))
-    block = make_block(('bottleneck', preact), 'pair_2x1', form, jnp.float64, 'identity')
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 6, 6, 128 if shortcut == 'identity' else 64)))
+    block = make_block(('bottleneck', preact), gate, form, jnp.float64, shortcut)
     variables = block.init(jax.random.key(0), x)
-    step = jax.jit(lambda x: block.apply(variables, x, x.mean((1, 2)), mutable=['batch_stats']))
-    one, eight = step(x), step(jax.device_put(x, NamedSharding(mesh, PartitionSpec('data'))))
-  assert len(eight[0][0].sharding.device_set) == 8
-  chex.assert_trees_all_close(jax.device_get(one), jax.device_get(eight), atol=1e-11)
+
+    def loss(params, x):
+      carried = x.mean((1, 2)) if preact and shortcut == 'identity' else None
+      (y, _), updated = block.apply({**variables, 'params': params}, x, carried, mutable=['batch_stats'])
+      return (y * jnp.sin(jnp.arange(y.size)).reshape(y.shape)).sum(), (y, updated)
+
+    step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+    across = NamedSharding(mesh, PartitionSpec('data'))
+    one, eight = step(variables['params'], x), step(variables['params'], jax.device_put(x, across))
+  assert len(eight[0][1][0].sharding.device_set) == 8
+  chex.assert_trees_all_close(jax.device_get(one), jax.device_get(eight), atol=1e-10, rtol=1e-10)
 
 
 def rounding_ratios(seeds, kind, gate, form, dtype, shortcut):
@@ -169,6 +178,7 @@ def test_float32_rounding_of_the_fused_form_is_no_worse(kind, gate):
     ('fused on gpu', ('bottleneck', False), 'pair_1x1', 'project'),
     ('fused on gpu', ('bottleneck', True), 'pair_1x1', 'identity'),
     ('fused on gpu', ('bottleneck', False), 'none', 'identity'),
+    ('fused on gpu', ('basic', True), 'pair_1x1', 'stride'),
     ('fused on tpu', ('bottleneck', False), 'pair_1x1', 'project'),
     ('fused on tpu', ('bottleneck', False), 'none', 'identity'),
     ('fused on tpu', ('bottleneck', True), 'pair_1x1', 'identity'),

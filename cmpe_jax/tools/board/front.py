@@ -17,7 +17,6 @@ Two commands put the table here, the first of which can be interrupted and goes 
 * `python -m cmpe_jax.tools.compare {arguments}`
 * `python -m cmpe_jax.tools.board`
 """
-MISSING = '"open": not run yet; `--gates={gates}` in place of the one in the command below adds them.\n'
 HEAD = """This is what the short recipe [`{recipe}`](configs/{recipe}.py) gave. A loss is shown like a win:
 
 """
@@ -40,7 +39,6 @@ def section(found: Sequence[Gathered]) -> str:
     arguments = ' '.join([*given, f'--results=docs/results/{RECIPE}.json'])
     return NOTHING.format(recipe=RECIPE, arguments=arguments)
   table = page.table([_heading(), *_lines({gate: each.runs.get(gate, {}) for gate in names.GATES})])
-  missing = [gate for gate in names.GATES if not each.runs.get(gate)]
   about = known_folders.about(each.identity['dataset'])
   return (
     HEAD.format(recipe=RECIPE)
@@ -51,7 +49,7 @@ def section(found: Sequence[Gathered]) -> str:
       seeds=', '.join(map(str, sorted({seed for found in each.runs.values() for seed in found}))),
       confidence=paired.CONFIDENCE,
       none=paired.NONE,
-      missing=MISSING.format(gates=','.join(page.comparable(missing))) if missing else '',
+      missing=''.join(f'"open": {said}\n' for said in page.missing(each)),
       command=page.command(each),
       origins=''.join(f'* {origin}\n' for origin in page.origins(each)),
     )

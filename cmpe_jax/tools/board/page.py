@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cmpe_jax import config as configuration
+from cmpe_jax import names
 from cmpe_jax.data import datasets
 from cmpe_jax.data.datasets import known_folders
 from cmpe_jax.tools.board import pictures
@@ -80,6 +81,7 @@ def _measured(each: Gathered) -> str:
     f'of Student\'s t, each for itself; "{paired.NONE}": it covers 0.'
   )
   points = [f'files: {files}', f'command: `{command(each)}`', *origins(each)]
+  points += [f'open gates: {said}' for said in missing(each)]
   known = known_folders.about(each.identity['dataset'])
   about = f'{known}\n\n' if known else ''
   drawn = pictures.name(each)
@@ -97,6 +99,13 @@ def command(each: Gathered) -> str:
   seeds = f'--seeds={max(max(each.seeds) - min(each.seeds) + 1, 2)}'
   given = [f'--config=configs/{each.config}.py', *keys, compared, *first, seeds]
   return ' '.join(['python -m cmpe_jax.tools.compare', *given, f'--results=docs/results/{each.files[0].name}'])
+
+
+def missing(each: Gathered) -> list[str]:
+  """What to say of the gates without a run, if gates are what is compared."""
+  gates = [gate for gate in names.GATES if each.varied == ['model.gate'] and not each.runs.get(gate)]
+  given = ','.join(comparable(gates))
+  return [f'not run yet; `--gates={given}` in place of the one in the command below adds them.'] if gates else []
 
 
 def comparable(gates: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from cmpe_jax.tools.compare import hyperparameters
 from cmpe_jax.tools.shared import results
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -116,6 +117,10 @@ def test_the_table_is_what_the_runs_ended_with(finished):
     table = {row['variant']: row for row in csv.DictReader(file)}
   assert float(table['se']['minus_none']) == pytest.approx((accuracy['se'] - accuracy['none']).mean(), rel=1e-4)
   assert (table['none']['minus_none'], int(table['none']['runs'])) == ('', 2)
+  events = (workdir / hyperparameters.FOLDER).rglob('events.out.tfevents.*')
+  assert {event.parent.relative_to(workdir / hyperparameters.FOLDER).as_posix() for event in events} == {
+    f'{gate}/seed{seed}' for gate in ('none', 'se') for seed in range(2)
+  }
 
 
 def test_seeds_differ_and_are_those_of_a_run_of_its_own(finished):

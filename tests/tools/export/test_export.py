@@ -133,6 +133,8 @@ def test_the_example_runs(exported, tmp_path):
       marks=pytest.mark.slow,
     ),
     {'gate': 'se', 'backbone': 'imagenet_resnet', 'depth': 18, 'gate_bias': True},
+    {'gate': 'eca', 'block': 'bottleneck', 'depth': 11},
+    {'gate': 'ge'},
     {'gate': 'none'},
   ],
   ids=lambda model: '-'.join(str(value) for value in model.values()),

@@ -202,6 +202,7 @@ def test_two_kills_and_a_preemption_leave_nothing_in_the_dark(tmp_path):
     assert 0 < took - start.total < max(5, 0.5 * took)
   assert whole - max(5, 0.5 * spent[-1]) < found.total + found.between < whole
   assert found.seconds('other') < 0.05 * found.total
+  assert found.seconds('other') + whole - found.total - found.between < 0.05 * whole  # and what no account has seen
   assert sum(found.seconds(row) for row in times.ROWS) == pytest.approx(found.total)
   assert sum(spread.count for spread in found.steps().values()) > 100
 

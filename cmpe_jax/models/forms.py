@@ -48,7 +48,11 @@ def choose(form: str, platform: str, gated: bool, preact: bool) -> Forms:
 
 
 def _train_on_gpu(gated: bool, preact: bool) -> Descriptors:
-  """A GPU's compiler fuses nothing into a convolution, so that a map saved is a map saved."""
+  """A GPU's compiler fuses nothing into a convolution, so that a map saved is a map saved.
+
+  GB that a ResNet-50's step moves, batch 256, on an H100: post-activation 101.23 -> 92.22 without a gate, 104.32 ->
+  95.59 with `pair_1x1`; pre-activation 119.70 -> 98.24 with it.
+  """
   if not preact:
     return dataclasses.replace(FUSED, expand=True, carry_relu=True)
   if not gated:
@@ -59,11 +63,16 @@ def _train_on_gpu(gated: bool, preact: bool) -> Descriptors:
 
 
 def _train_on_tpu(gated: bool, preact: bool) -> Descriptors:
-  """A TPU's compiler fuses into convolutions, whose layouts of operands cost least."""
+  """A TPU's compiler fuses into convolutions, whose layouts of operands cost least.
+
+  GB that a ResNet-50's step moves, batch 64, on a v5e: post-activation 32.71 -> 28.18 without a gate, 33.15 -> 30.56
+  with `pair_1x1`; pre-activation 30.81 -> 30.13 with it.
+  """
   if preact:
     return dataclasses.replace(FUSED, expand=True, convolve=0) if gated else FUSED
   return dataclasses.replace(FUSED, expand=True, convolve=0, carry_relu=gated)
 
 
 def _infer_on_gpu(gated: bool, preact: bool) -> Descriptors:
+  """GB at batch 256: 23.79 -> 14.87 (post) and 20.42 (pre) without a gate, 27.22 -> 21.83, 27.68 -> 23.53 with one."""
   return dataclasses.replace(FUSED, fold=True, carry_relu=gated and not preact, apart=gated and preact)

@@ -22,6 +22,15 @@ costs_imagenet50_v5e() {
   costs costs_imagenet50_v5e v5e:2x4 64
 }
 
+# What the paper's networks for CIFAR take on a GPU at least; docs/results.md says it beside the cells that are open.
+plans() {
+  local net
+  for net in resnet110 resnet164 wrn16_8 wrn22_10 wrn28_10; do
+    "$PYTHON" -m cmpe_jax.tools.plan "--config=configs/cifar10_$net.py" --topology=h100:1 "--json=docs/results/plans/$net.json"
+  done
+  "$PYTHON" -m cmpe_jax.tools.board
+}
+
 times_resnet164() {
   "$PYTHON" -m cmpe_jax.tools.benchmark step --config=configs/cifar10_resnet164.py --config.batch_size=64 \
     --gates=none,se,pair_1x1 --json=benchmarks/times_resnet164.json
@@ -47,7 +56,7 @@ input() {
   "$PYTHON" -m cmpe_jax.tools.benchmark input --images="${IMAGES:?a folder with JPEG photos}" --json=benchmarks/input.json
 }
 
-every=(costs_imagenet50_h100 costs_imagenet50_v5e times_resnet164 times_imagenet50 peer first_step input)
+every=(costs_imagenet50_h100 costs_imagenet50_v5e times_resnet164 times_imagenet50 peer first_step input plans)
 for name in "${@:-${every[@]}}"; do
   if [[ " ${every[*]} " != *" $name "* ]]; then
     echo "$name is none of: ${every[*]}" >&2

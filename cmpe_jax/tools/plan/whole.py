@@ -109,7 +109,8 @@ def rows(
     own |= {} if run.dataset.is_resident else {'cores': math.ceil(own['images_per_second'] / rate)}
     values[f'{share:g}'] = own
   table.append(['together', *(_hours(own['hours']) for own in values.values())])
-  table.append([f'chip-hours of {chips} chips', *(f'{own["chip_hours"]:,.1f}' for own in values.values())])
+  heading = f'chip-hours of {chips} {"chip" if chips == 1 else "chips"}'
+  table.append([heading, *(f'{own["chip_hours"]:,.2f}' for own in values.values())])
   if asked.price:
     heading = f'cost at {asked.price:g} a chip-hour'
     table.append([heading, *(f'{own["cost"]:,.2f}' for own in values.values())])

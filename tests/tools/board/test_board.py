@@ -14,7 +14,7 @@ from cmpe_jax import config as configuration
 from cmpe_jax import names
 from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools.board import front, gathered, page, pictures
+from cmpe_jax.tools.board import command, front, gathered, page, pictures
 from cmpe_jax.tools.compare import charts
 from cmpe_jax.tools.shared import results, rows
 
@@ -84,7 +84,7 @@ def test_two_machines_make_one_table_whose_numbers_come_from_the_runs(tmp_path):
   )
   found = gathered.gather([one, two])
   assert len(found) == 1
-  text = page.page(found)
+  text = page.page(found, {})
   se, none = np.array([5.0, 5.21, 5.03, 4.90]), np.array([5.2, 5.45, 5.01])
   low, high = scipy.stats.ttest_rel(none, se[:3]).confidence_interval(0.95)
   runs, accuracy, minus_se, minus_none = row(text, '`se`')[:4]
@@ -112,10 +112,10 @@ def test_cells_of_the_paper_are_of_its_recipe(tmp_path):
   assert len(found) == 2
   cells = [page.ours(found, 'cifar100', 'wrn22_10', 'pair_1x1', alpha) for alpha in (0.0, 1.0)]
   assert cells == [[], [pytest.approx(17.0)]]
-  text = page.page(found)
+  text = page.page(found, {})
   assert '### `cifar100_wrn22_10`, `learning_rate=0.3`\n' in text
-  command = next(line for line in text.splitlines() if 'b.json`' in line and line.startswith('* command'))
-  assert '--config=configs/cifar100_wrn22_10.py --config.learning_rate=0.3 --gates=none,pair_1x1 --seeds=2' in command
+  given = next(line for line in text.splitlines() if 'b.json`' in line and line.startswith('* command'))
+  assert '--config=configs/cifar100_wrn22_10.py --config.learning_rate=0.3 --gates=none,pair_1x1 --seeds=2' in given
   lines = [line for line in text.splitlines() if line.startswith('| `cifar100_wrn22_10`, mixup')]
   assert '--config.mixup_alpha=1 --gates=none,se --seeds=3' in lines[0]  # the third is filled
 
@@ -132,20 +132,9 @@ def test_a_folder_that_anybody_can_have_is_named(tmp_path):
   content = results.load(write(tmp_path / 'a.json', name='cifar10_short'))
   content['recipe']['dataset'] = 'folder:059b1af939b2287d'
   (tmp_path / 'a.json').write_text(results.text(content))
-  text = page.page(gathered.gather([tmp_path / 'a.json']))
+  text = page.page(gathered.gather([tmp_path / 'a.json']), {})
   assert 'as JPEG files, which are lossy copies' in text
   assert '--config=configs/cifar10_short.py --config.dataset=folder:PATH --gates=none,se --seeds=2' in text
-
-
-def test_commands_of_open_cells_can_be_given():
-  commands = re.findall(r'`(python -m cmpe_jax.tools.compare --config=.*?)`', page.page([]))
-  assert len(commands) == 20
-  for command in commands:
-    given = dict(word.split('=', 1) for word in command.split()[3:])
-    configuration.find(given['--config'])
-    gates = given['--gates'].split(',')
-    assert len(gates) > 1
-    assert set(gates) <= set(names.GATES)
 
 
 def test_files_that_contradict_each_other_are_refused(tmp_path):
@@ -166,7 +155,8 @@ def test_a_configuration_that_is_not_here_is_refused(tmp_path):
 
 def test_the_page_in_docs_is_what_the_board_draws():
   found = gathered.gather(sorted((ROOT / 'docs' / 'results').glob('*.json')))
-  assert page.page(found) == (ROOT / 'docs' / 'results.md').read_text(), 'run: python -m cmpe_jax.tools.board'
+  hours = command.hours(ROOT / 'docs' / 'results')
+  assert page.page(found, hours) == (ROOT / 'docs' / 'results.md').read_text(), 'run: python -m cmpe_jax.tools.board'
 
 
 def test_the_first_table_of_the_readme_is_what_the_board_draws():
@@ -204,12 +194,12 @@ def test_without_runs_there_is_no_first_table_but_the_commands_for_it():
 
 def test_learning_curves_are_drawn_where_runs_have_kept_them(tmp_path):
   write(tmp_path / 'a.json')
-  assert 'results/a.svg' not in page.page(gathered.gather([tmp_path / 'a.json']))
+  assert 'results/a.svg' not in page.page(gathered.gather([tmp_path / 'a.json']), {})
   steps = [100.0, 200.0, 400.0]
   (tmp_path / 'b').mkdir()
   write(tmp_path / 'b' / 'c.json', curves={'eval/accuracy': [steps, [0.5, 0.75, 0.875]]})
   (each,) = gathered.gather([tmp_path / 'b' / 'c.json'])
-  assert '![Test error and training loss over the epochs.](results/c.svg)' in page.page([each])
+  assert '![Test error and training loss over the epochs.](results/c.svg)' in page.page([each], {})
   drawn = xml.etree.ElementTree.fromstring(pictures.svg(each))
   said = [element.text for element in drawn.iter('{http://www.w3.org/2000/svg}text')]
   assert {'test error, %', 'epoch', 'se', 'none'} <= set(said)

@@ -22,7 +22,7 @@ MEMORY = "Lower batch_size, set remat=True, raise accumulate_steps, use dtype='b
 # What only a person can change: rights, a file where a folder is wanted or the other way round, names.
 _RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 REFUSED = (*_RIGHTS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
-AGAIN = 'The same command goes on from the last checkpoint.'
+AGAIN = 'The same command goes on from what was saved.'
 
 
 def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 LOST = (
   b'lost contact with another process: it has died, or its machine has. This one ends too (exit code 75); '
-  b'the same command goes on from the last checkpoint.\n'
+  b'the same command goes on from what was saved.\n'
 )
 FAULT = b'aborted by a fault in native code of this process (above); the other processes are there.\n'
 STATUSES = r'(UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED)\b'

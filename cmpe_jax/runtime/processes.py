@@ -1,7 +1,7 @@
 """Several processes that train together: their start, what they agree on, and how they end.
 
 Every wait has a name and a time limit. A process that dies takes the others down within `HEARTBEAT` seconds, with
-exit code 75: the same command on all of them goes on from the last checkpoint.
+exit code 75: the same command on all of them goes on from what was saved.
 """
 
 import glob

@@ -22,8 +22,8 @@ GRACE = 5.0  # seconds in which a main thread that has its KeyboardInterrupt can
 POLL = 0.5  # seconds between two looks at whether another process was told to end
 RESUMABLE = 75
 ENDED = 'cmpe_jax/ended'
-TOLD = b'interrupted. The same command goes on from the last checkpoint.\n'
-PEER = b'another process was told to end, and this one ends too: the same command goes on from the last checkpoint.\n'
+TOLD = b'interrupted. The same command goes on from what was saved.\n'
+PEER = b'another process was told to end, and this one ends too: the same command goes on from what was saved.\n'
 
 
 class Answer(enum.Enum):

@@ -177,5 +177,5 @@ def test_a_signal_ends_a_command_with_75_wherever_it_is(doing, number):
   process.send_signal(number)
   began = time.monotonic()
   said = process.communicate(timeout=60)[1]
-  assert (process.returncode, said) == (75, 'interrupted. The same command goes on from the last checkpoint.\n')
+  assert (process.returncode, said) == (75, 'interrupted. The same command goes on from what was saved.\n')
   assert time.monotonic() - began < 20

@@ -132,7 +132,7 @@ def test_while_a_deep_network_compiles_for_its_first_step_the_command_ends_at_on
   began = time.monotonic()
   said = process.communicate(timeout=60)[0]
   assert time.monotonic() - began < 10
-  assert (process.returncode, said) == (75, 'interrupted. The same command goes on from the last checkpoint.\n')
+  assert (process.returncode, said) == (75, 'interrupted. The same command goes on from what was saved.\n')
   assert list((tmp_path / 'checkpoints').iterdir()) == []
   (start,) = starts.read(str(tmp_path))
   assert (start['ended'], start['done']) == ('interrupted', 0)

@@ -105,10 +105,10 @@ def test_a_damaged_checkpoint_is_put_aside(cloud, commands):
   code, _, err = commands.main(WORKDIR)
   assert code == 0, err
   below = [item['name'] for item in cloud.store.list('bucket', {'prefix': 'run/checkpoints/14/'})['items']]
-  damaged = {}
+  damaged = {}  # the two that hold the arrays: which of them has the weights, which is all that is read here, varies
   for name in below:
     data = bytearray(cloud.store.get('bucket', name, {}).data)
-    if len(data) > 100_000:  # weights are in one of these, momenta in the other, and which is larger varies
+    if len(data) > 100_000:
       for i in range(1, 200):
         data[len(data) * i // 200] ^= 1
       damaged[name] = bytes(data)

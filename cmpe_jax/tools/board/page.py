@@ -76,8 +76,8 @@ def _measured(each: Gathered) -> str:
     f'± standard deviation over the seeds; differences are paired by seed, with the {paired.CONFIDENCE:.0%} interval '
     f'of Student\'s t, each for itself; "{paired.NONE}": it covers 0.'
   )
-  points = [f'files: {files}', f'command: `{command(each)}`', *origins(each)]
-  points += [f'open gates: {said}' for said in missing(each)]
+  still = [f'open gates: {said}' for said in missing(each)]
+  points = [f'files: {files}', *still, f'command: `{command(each)}`', *origins(each)]
   known = known_folders.about(each.identity['dataset'])
   about = f'{known}\n\n' if known else ''
   drawn = pictures.name(each)

@@ -36,7 +36,7 @@ class Kept:
     self._file: int | None = None
     self._length, self._cost, self._last = 0, math.inf, 0.0
     self._lock, self._over = threading.Lock(), threading.Event()
-    self._broken = True
+    self._is_written = False
     self._thread = threading.Thread(target=self._watch, daemon=True)
 
   def begin(self) -> None:
@@ -47,7 +47,7 @@ class Kept:
       if not places.is_bucket(self._place):
         self._place.mkdir(parents=True, exist_ok=True)
         self._file = os.open(os.fspath(self._path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-      self._broken = False
+      self._is_written = True
     self.write()
     self._thread.start()
     if self._file is not None:
@@ -58,9 +58,9 @@ class Kept:
       self.write()
 
   def write(self) -> None:
-    """Writes now."""
+    """Writes now, unless this has not begun, has failed, or is closed."""
     with self._lock, self._telling():
-      if self._broken:
+      if not self._is_written:
         return
       began = time.perf_counter()
       text = json.dumps(self._account.record())
@@ -77,8 +77,10 @@ class Kept:
     self._over.set()
     self._thread.join()
     self.write()
-    if self._file is not None:
-      os.close(self._file)
+    with self._lock:  # the thread that answers a signal may be about to write as well, and the number be another file's
+      self._is_written = False
+      if self._file is not None:
+        os.close(self._file)
 
   def _watch(self) -> None:
     while not self._over.wait(PERIOD if self._file is not None else BUCKET_PERIOD):
@@ -90,7 +92,7 @@ class Kept:
       yield
     except Exception as error:
       passing = isinstance(places.explain(error), Interrupted)  # the next time may succeed
-      self._broken = self._broken or not passing
+      self._is_written = self._is_written and passing
       print(f'{self._place}: the account of the time could not be written ({error})', file=sys.stderr, flush=True)
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from etils import epath
 from harness import ROOT, run_module
 
 from cmpe_jax.errors import UserError
@@ -147,6 +148,21 @@ def test_an_account_that_cannot_be_written_ends_no_run(tmp_path, capsys):
   with starts.keep(Account(), str(tmp_path), is_first=True):
     pass
   assert capsys.readouterr().err.count('the account of the time could not be written') == 1
+
+
+def test_a_closed_account_is_not_written_any_more(tmp_path, capsys):
+  """The thread that answers a signal may come later than the main thread, when the file's number is another file's."""
+  (tmp_path / 'run').mkdir()
+  with starts.keep(clock := Account(), str(tmp_path / 'run'), is_first=True) as kept:
+    clock.begins(0, {})
+  (path,) = starts.paths(epath.Path(tmp_path / 'run' / starts.FOLDER))
+  before = path.read_text()
+  with open(tmp_path / 'another', 'wb') as another:
+    clock.ends('interrupted')
+    kept.write()
+    assert os.fstat(another.fileno()).st_size == 0
+  assert path.read_text() == before
+  assert capsys.readouterr().err == ''
 
 
 SCRIPT = """

@@ -109,17 +109,17 @@ def keep(account: Account, workdir: str, is_first: bool) -> Iterator[Kept | None
     if kept:
       kept.write()
 
-  try:
-    with watch.before_end(ended_by_signal):
+  with watch.before_end(ended_by_signal):  # until it is closed: the process may be ended while this thread is about to
+    try:
       yield kept
-    how = 'done'
-  except (Interrupted, KeyboardInterrupt):
-    how = 'interrupted'
-    raise
-  finally:
-    account.ends(how)
-    if kept:
-      kept.close()
+      how = 'done'
+    except (Interrupted, KeyboardInterrupt):
+      how = 'interrupted'
+      raise
+    finally:
+      account.ends(how)
+      if kept:
+        kept.close()
 
 
 def paths(place: epath.Path) -> list[epath.Path]:

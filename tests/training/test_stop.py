@@ -136,3 +136,30 @@ def test_while_a_deep_network_compiles_for_its_first_step_the_command_ends_at_on
   assert list((tmp_path / 'checkpoints').iterdir()) == []
   (start,) = starts.read(str(tmp_path))
   assert (start['ended'], start['done']) == ('interrupted', 0)
+
+
+RACE = """
+import os, signal, sys
+from cmpe_jax.runtime import command
+from cmpe_jax.runtime.signals import Stop, Told
+from cmpe_jax.training import starts
+from cmpe_jax.training.account import Account
+
+def body():
+  account = Account()
+  with Stop(), starts.keep(account, sys.argv[1], is_first=True):
+    account.begins(0, {})
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise Told()
+
+sys.exit(command.run(body, sys.argv[:1]))
+"""
+
+
+def test_a_start_that_two_threads_end_has_its_end_in_the_account(tmp_path):
+  """The main thread leaves a compilation, say, while the one that heard the signal ends the process."""
+  process = begin(['-c', RACE, str(tmp_path)])
+  said = process.communicate(timeout=60)[0]
+  assert (process.returncode, said) == (75, 'interrupted. The same command goes on from what was saved.\n')
+  (start,) = starts.read(str(tmp_path))
+  assert start['ended'] == 'interrupted'

@@ -22,8 +22,8 @@ from cmpe_jax.data import splits
 from cmpe_jax.data.source import Source
 from cmpe_jax.errors import UserError, check_choice
 from cmpe_jax.models import gates, inner_imaging, paths
+from cmpe_jax.runtime import files, places, start
 from cmpe_jax.runtime import mesh as meshes
-from cmpe_jax.runtime import places, start
 from cmpe_jax.tools.shared import arguments
 from cmpe_jax.tools.visualize import figures
 from cmpe_jax.training import trained
@@ -179,7 +179,11 @@ def write_numbers(path: pathlib.Path, scales: Scales, names: Sequence[str]) -> N
 
 
 def main(argv: Sequence[str]) -> None:
-  """The command; `argv` without the program's name. Raises `UserError`: unreadable images, missing data, no gates."""
+  """The command; `argv` without the program's name.
+
+  Raises:
+    UserError: unreadable images, missing data, no gates, or an output that cannot be written.
+  """
   options = _parser().parse_args(argv)
   if not options.output and places.is_bucket(options.workdir):
     raise UserError(f'--workdir={options.workdir} is a bucket: say by --output where on this machine the figures go.')
@@ -191,22 +195,24 @@ def main(argv: Sequence[str]) -> None:
     images = np.stack([run.square(arguments.read(path), str(path)) for path in options.images])
   else:
     images, captions = first_of_split(run, options.split, options.count)
+  output = pathlib.Path(options.output or pathlib.Path(options.workdir or '') / 'figures')
+  with files.chosen(output, 'output'):  # before anything is computed
+    output.mkdir(parents=True, exist_ok=True)
   views, probabilities = look(run, images, blocks)
   best = probabilities.argmax(1)
   captions = [
     f'{caption}\nread as {run.names[label]} ({row[label]:.0%})'
     for caption, label, row in zip(captions, best, probabilities, strict=True)
   ]
-  output = pathlib.Path(options.output or pathlib.Path(options.workdir or '') / 'figures')
-  output.mkdir(parents=True, exist_ok=True)
-  written = [output / f'maps.{options.format}']
-  figures.save(figures.draw_maps(images, captions, views, run.config.model.gate), written[0])
-  if options.scales:
-    scales = measure(run, options.split)
-    written += [output / f'scales.{options.format}', output / 'scales.csv']
-    title = f'{pathlib.Path(run.dataset.name).name}, {options.split} split, gate {run.config.model.gate}'
-    figures.save(figures.draw_scales(scales.histograms, scales.moments()[0], run.names, title), written[1])
-    write_numbers(written[2], scales, run.names)
+  scales = measure(run, options.split) if options.scales else None
+  with files.chosen(output, 'output'):
+    written = [output / f'maps.{options.format}']
+    figures.save(figures.draw_maps(images, captions, views, run.config.model.gate), written[0])
+    if scales:
+      written += [output / f'scales.{options.format}', output / 'scales.csv']
+      title = f'{pathlib.Path(run.dataset.name).name}, {options.split} split, gate {run.config.model.gate}'
+      figures.save(figures.draw_scales(scales.histograms, scales.moments()[0], run.names, title), written[1])
+      write_numbers(written[2], scales, run.names)
   print('\n'.join(map(str, written)))
 
 

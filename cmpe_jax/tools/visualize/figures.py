@@ -8,8 +8,6 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from cmpe_jax.errors import UserError
-
 LABELLED = 40  # so many classes at most have their names on an axis
 
 
@@ -116,8 +114,5 @@ def draw_scales(histograms: np.ndarray, means: np.ndarray, names: Sequence[str],
 
 
 def save(figure: Figure, path: pathlib.Path) -> None:
-  """Writes a figure in the format of the suffix. Raises `UserError` if it cannot."""
-  try:
-    figure.savefig(path, dpi=130)
-  except OSError as error:
-    raise UserError(f'{path} cannot be written ({error.strerror}): give another --output.') from error
+  """Writes a figure in the format of the suffix. Raises `OSError` if it cannot."""
+  figure.savefig(path, dpi=130)

@@ -125,3 +125,15 @@ def test_weights_without_a_run_have_figures_of_their_dataset(tmp_path, monkeypat
   want = np.concatenate([np.asarray(sown[f'stage2_block{block}']['scale'][0]).ravel() for block in range(2)])
   (found,) = (float(row['mean']) for row in rows if (row['stage'], row['class']) == ('2', '3'))
   assert found == pytest.approx(want.mean(), abs=2e-6)
+
+
+@pytest.mark.parametrize('taken', ['figures', 'figures/scales.csv'])
+def test_figures_that_cannot_be_written_are_named(tmp_path, taken):
+  """A file where the folder should be, and a folder where a file should be."""
+  output = tmp_path / 'figures'
+  if taken == 'figures':
+    output.touch()
+  else:
+    (tmp_path / taken).mkdir(parents=True)
+  with pytest.raises(UserError, match=f'{output} cannot be written .*: give another --output'):
+    visualize.main(['--pretrained=digits', '--count=2', f'--output={output}'])

@@ -18,7 +18,7 @@ from typing import Any
 from etils import epath
 
 from cmpe_jax.errors import UserError
-from cmpe_jax.runtime import places
+from cmpe_jax.runtime import places, watch
 
 FILE, LEASE = '.lock', '.lease'
 RENEWAL = 15.0  # seconds between two signs of life of a lease
@@ -74,13 +74,19 @@ def _lease(place: epath.Path) -> Iterator[None]:
   ended = threading.Event()
   thread = threading.Thread(target=lease.renew, args=(ended,), daemon=True)
   thread.start()
+
+  def end() -> None:
+    ended.set()
+    with contextlib.suppress(Exception):  # a lease that stays runs out
+      lease.release()
+
   try:
-    yield
+    with watch.before_end(end):  # the next start need not wait
+      yield
   finally:
     ended.set()
     thread.join()
-    with contextlib.suppress(Exception):  # a lease that stays runs out
-      lease.release()
+    end()
 
 
 class _Lease:

@@ -98,7 +98,7 @@ class Watch:
       self._end(TOLD)
 
   def _end(self, said: bytes) -> None:
-    for action in self.last:
+    for action in reversed(self.last):  # the outermost is the last, as where `with` ends
       _briefly(action)
     os.write(2, said)
     os._exit(RESUMABLE)

@@ -17,9 +17,10 @@ from cmpe_jax.runtime import lock
 HOLDER = """
 import sys, time
 from cmpe_jax.runtime import command, lock
+from cmpe_jax.runtime.signals import Stop
 
 def body():
-  with lock.hold(sys.argv[1]):
+  with lock.hold(sys.argv[1]), Stop():
     print('holds', flush=True)
     time.sleep(float(sys.argv[2]))
 
@@ -90,6 +91,18 @@ def test_a_run_that_ends_leaves_the_lease_of_another_alone(service):
   service.store.put('bucket', 'run/.lease', b'of another run', {})
   assert first.wait(timeout=30) == 0
   assert service.store.get('bucket', 'run/.lease', {}).data == b'of another run'
+
+
+def test_a_run_that_a_signal_ends_at_once_leaves_no_lease(service):
+  """It had nothing to save, so a thread ended it, wherever it was."""
+  first = begin('gs://bucket/run', **service.environment())
+  assert first.stdout.readline() == 'holds\n', first.stderr.read()
+  assert service.store.get('bucket', 'run/.lease', {}).data
+  first.send_signal(signal.SIGTERM)
+  assert first.communicate(timeout=30)[1] == 'interrupted. The same command goes on from what was saved.\n'
+  assert first.returncode == 75
+  second = begin('gs://bucket/run', 0.0, **service.environment())
+  assert second.communicate(timeout=30) == ('holds\n', '')
 
 
 @pytest.mark.slow

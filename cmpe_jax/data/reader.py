@@ -5,10 +5,10 @@ follows from the seed. Grain reads elements ahead, in threads or in processes, a
 """
 
 import dataclasses
+import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -115,11 +115,11 @@ def _begin_worker(worker: int, workers: int) -> None:
   del worker, workers
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.SIG_IGN)
-  parent = os.getppid()
+  parent = multiprocessing.parent_process()
+  assert parent
 
   def watch() -> None:
-    while os.getppid() == parent:
-      time.sleep(1.0)
+    parent.join()  # knows also of one that was killed before this worker had begun
     os._exit(1)
 
   threading.Thread(target=watch, daemon=True).start()

@@ -6,6 +6,7 @@ import io
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 import ml_collections
@@ -15,7 +16,7 @@ from ml_collections.config_flags import config_flags
 from cmpe_jax import keys
 from cmpe_jax.config import find
 from cmpe_jax.errors import Interrupted, UserError
-from cmpe_jax.runtime import peers, start, watch
+from cmpe_jax.runtime import peers, printing, start, watch
 
 DONE, OTHER, WRONG, RESUMABLE = 0, 1, 2, 75
 MEMORY = "Lower batch_size, set remat=True, raise accumulate_steps, use dtype='bfloat16', or more devices."
@@ -40,10 +41,12 @@ def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
   with watch.begin():
     try:
       code = _run(body, list(sys.argv if argv is None else argv))
-    except Exception:
+    except Exception as error:
       if not watch.told():
         raise
-      code = _interrupted()  # in code that turned the KeyboardInterrupt into something else
+      if not _is_of_signal(error):  # it may be what keeps every start from saving
+        traceback.print_exc()
+      code = _interrupted()
     finally:
       if code:
         peers.ends_with(code)
@@ -73,6 +76,15 @@ def _run(body: Callable[[], object], argv: list[str]) -> int:
     return _of_waiting(error) if _is_one_of_several() else _of_storage(error)
   except Exception as error:
     return _of_storage(error)
+
+
+def _is_of_signal(error: BaseException | None) -> bool:
+  """Whether code turned the KeyboardInterrupt into something else."""
+  while error is not None:
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
 
 
 def _interrupted() -> int:
@@ -166,7 +178,7 @@ def _last_line(error: Exception) -> str:
 
 
 def _end(code: int, message: str) -> int:
-  print(message, file=sys.stderr, flush=True)
+  printing.line(message, sys.stderr)
   return code
 
 

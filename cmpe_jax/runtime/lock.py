@@ -19,6 +19,7 @@ from etils import epath
 
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import places, watch
+from cmpe_jax.runtime.printing import line
 
 FILE, LEASE = '.lock', '.lease'
 RENEWAL = 15.0  # seconds between two signs of life of a lease
@@ -80,13 +81,13 @@ def _lease(place: epath.Path) -> Iterator[None]:
     with contextlib.suppress(Exception):  # a lease that stays runs out
       lease.release()
 
-  try:
-    with watch.before_end(end):  # the next start need not wait
+  with watch.before_end(end):  # the next start need not wait
+    try:
       yield
-  finally:
-    ended.set()
-    thread.join()
-    end()
+    finally:
+      ended.set()
+      thread.join()
+      end()
 
 
 class _Lease:
@@ -94,6 +95,7 @@ class _Lease:
 
   def __init__(self, bucket: Any, name: str):
     self._bucket, self._name, self._generation = bucket, name, 0
+    self._changing = threading.Lock()
 
   @property
   def object(self) -> Any:
@@ -130,24 +132,30 @@ class _Lease:
 
   def release(self) -> None:
     """Removes the lease if it is still ours. Raises what the client raises if it is not, or storage does not answer."""
-    self.object.delete(if_generation_match=self._generation)
+    with self._changing:
+      self.object.delete(if_generation_match=self._generation)
 
   def renew(self, ended: threading.Event) -> None:
     """Ends the process at once if the lease is another's: from then on everything that it writes would be wrong."""
+    while not ended.wait(RENEWAL):
+      with self._changing:
+        if ended.is_set():  # it may be given back
+          return
+        try:
+          self._renew()
+        except Exception as error:  # storage that does not answer is no reason to end: the others wait
+          line(f'the lease of the workdir could not be renewed ({error}); it is tried again', sys.stderr)
+
+  def _renew(self) -> None:
     from google.api_core import exceptions
 
-    while not ended.wait(RENEWAL):
-      try:
-        self._write(self._generation)
-      except exceptions.PreconditionFailed:
-        self._generation, text = self._now()
-        if _KEY not in text:  # else it is ours: the answer to our own write was lost
-          print(LOST, file=sys.stderr, flush=True)
-          os._exit(75)
-      except Exception as error:  # storage that does not answer is no reason to end: the others wait
-        print(
-          f'the lease of the workdir could not be renewed ({error}); it is tried again', file=sys.stderr, flush=True
-        )
+    try:
+      self._write(self._generation)
+    except exceptions.PreconditionFailed:
+      self._generation, text = self._now()
+      if _KEY not in text:  # else it is ours: the answer to our own write was lost
+        line(LOST, sys.stderr)
+        os._exit(75)
 
 
 _KEY = secrets.token_hex(8)

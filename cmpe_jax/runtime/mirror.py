@@ -9,6 +9,7 @@ from etils import epath
 
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import places
+from cmpe_jax.runtime.printing import line
 
 
 class Mirror:
@@ -40,7 +41,7 @@ class Mirror:
       if error is not None:
         if isinstance(places.explain(error), UserError):
           raise error
-        print(f'{self._target} could not be written ({error}); it is tried again', file=sys.stderr, flush=True)
+        line(f'{self._target} could not be written ({error}); it is tried again', sys.stderr)
     self._last = time.monotonic()
     self._sending = self._thread.submit(self._copy)
 

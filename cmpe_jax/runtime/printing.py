@@ -1,7 +1,24 @@
 """What people read on a console: lines of the first process only, and tables that align."""
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import TextIO
+
+
+def line(text: str, stream: TextIO | None = None) -> None:
+  """Prints a line, at once, to stdout or `stream`.
+
+  Where nobody reads any more, as of `| tee log`, which Ctrl-C ends as well, this line and all that follow are lost, and
+  not what the command has yet to save.
+  """
+  stream = stream or sys.stdout
+  try:
+    print(text, file=stream, flush=True)
+  except BrokenPipeError:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
@@ -9,7 +26,7 @@ def say(text: str, stream: TextIO | None = None) -> None:
   import jax  # late: tables are printed by commands that need no JAX, too
 
   if jax.process_index() == 0:
-    print(text, file=stream, flush=True)
+    line(text, stream)
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int | None = 1) -> str:

@@ -92,11 +92,15 @@ class Stop:
     Every process must come here. They go on together when all have done theirs, or leave together.
 
     Raises:
-      Told: a signal came.
+      Told: a signal came, and KeyboardInterrupt where this `Stop` does not take the signals.
     """
     work, gathering = _Work(action), processes.Gathering('compiled')
-    while not self._is_known() and not (work.is_done(LOOK) and gathering.is_complete(LOOK)):
-      pass
+    try:
+      while not self._is_known() and not (work.is_done(LOOK) and gathering.is_complete(LOOK)):
+        pass
+    except KeyboardInterrupt:  # of a command that is told so by its signals, such as an evaluation
+      watch.leave()
+      raise
     if any(processes.share('told', self._is_known())):
       watch.leave()
       raise Told()

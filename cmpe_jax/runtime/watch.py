@@ -100,7 +100,8 @@ class Watch:
   def _end(self, said: bytes) -> None:
     for action in reversed(self.last):  # the outermost is the last, as where `with` ends
       _briefly(action)
-    os.write(2, said)
+    with contextlib.suppress(OSError):  # nobody reads any more, as of `| tee log`, which Ctrl-C ends as well
+      os.write(2, said)
     os._exit(RESUMABLE)
 
 
@@ -170,8 +171,9 @@ def close(code: int) -> None:
   It crashes, now and then, where such a thread ends just then: what JAX keeps for it wants the interpreter once more.
   """
   if _watch and _watch.has_left:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+      with contextlib.suppress(OSError):
+        stream.flush()
     os._exit(code)
 
 

@@ -17,6 +17,7 @@ from etils import epath
 
 from cmpe_jax.errors import Interrupted, UserError
 from cmpe_jax.runtime import places, watch
+from cmpe_jax.runtime.printing import line
 from cmpe_jax.training.account import Account
 
 FOLDER = 'starts'
@@ -93,7 +94,7 @@ class Kept:
     except Exception as error:
       passing = isinstance(places.explain(error), Interrupted)  # the next time may succeed
       self._is_written = self._is_written and passing
-      print(f'{self._place}: the account of the time could not be written ({error})', file=sys.stderr, flush=True)
+      line(f'{self._place}: the account of the time could not be written ({error})', sys.stderr)
 
 
 @contextlib.contextmanager

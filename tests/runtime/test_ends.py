@@ -1,0 +1,163 @@
+"""How a command ends after a signal, where something else has ended or goes wrong as well."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from harness import ROOT
+
+HEAD = """
+import os, signal, sys, time
+from cmpe_jax.runtime import command, printing
+from cmpe_jax.runtime.signals import Stop
+"""
+RUN = '\nsys.exit(command.run(body, ["test"]))\n'
+INTERRUPTED = 'interrupted. The same command goes on from what was saved.\n'
+
+
+def begin(body, *arguments):
+  return subprocess.Popen(
+    [sys.executable, '-c', HEAD + body + RUN, *map(str, arguments)],
+    cwd=ROOT,
+    env=os.environ | {'XLA_FLAGS': ''},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+COMPILES = """
+def body():
+  import jax, jax.numpy as jnp
+  jax.config.update('jax_enable_compilation_cache', False)
+
+  def loss(weights, x):
+    for weight in weights:
+      x = jax.lax.conv_general_dilated(x, weight, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+      x = jnp.tanh(x - x.mean((0, 1, 2)))
+    return x.sum()
+
+  lowered = jax.jit(jax.grad(loss)).lower([jnp.ones((3, 3, 16, 16))] * 300, jnp.ones((8, 16, 16, 16)))
+  print('here', flush=True)
+  Stop().unless_told(lowered.compile)
+"""
+
+
+def test_a_compilation_outside_of_a_run_is_left_alone():
+  """As that of an evaluation by itself. The interpreter would wait for it, or crash when it ends."""
+  process = begin(COMPILES)
+  assert process.stdout.readline() == 'here\n'
+  time.sleep(1.0)
+  process.send_signal(signal.SIGINT)
+  began = time.monotonic()
+  said = process.communicate(timeout=60)[1]
+  assert (process.returncode, said) == (75, INTERRUPTED)
+  assert time.monotonic() - began < 10
+
+
+SAVES = """
+def body():
+  with Stop() as stop:
+    printing.line('here')
+    stop.unsaved = sys.argv[2] == 'unsaved'
+    while not stop():
+      time.sleep(0.1)
+    printing.line('one more line')
+    open(sys.argv[1], 'w').close()
+    stop.check()
+"""
+
+
+@pytest.mark.parametrize('what', ['unsaved', 'saved'])
+def test_nobody_need_read_what_a_command_says(tmp_path, what):
+  """Ctrl-C in `... 2>&1 | tee log` ends `tee` too. What is to be saved is saved."""
+  process = begin(SAVES, tmp_path / 'saved', what)
+  assert process.stdout.readline() == 'here\n'
+  process.stdout.close()
+  process.stderr.close()
+  time.sleep(0.3)
+  process.send_signal(signal.SIGINT)
+  assert process.wait(timeout=20) == 75
+  assert (tmp_path / 'saved').exists() == (what == 'unsaved')
+
+
+FAILS = """
+def body():
+  with Stop() as stop:
+    stop.unsaved = True
+    print('here', flush=True)
+    while not stop():
+      time.sleep(0.1)
+    raise RuntimeError('nothing can be saved')
+"""
+
+
+def test_a_fault_after_a_signal_is_not_hidden():
+  process = begin(FAILS)
+  assert process.stdout.readline() == 'here\n'
+  process.send_signal(signal.SIGTERM)
+  said = process.communicate(timeout=20)[1]
+  assert process.returncode == 75
+  assert said.startswith('Traceback')
+  assert said.endswith('RuntimeError: nothing can be saved\n' + INTERRUPTED)
+
+
+READS = """
+import sys, threading, time
+from cmpe_jax.data import reader
+
+def read(element):
+  import numpy as np
+  return {'image': np.zeros((10, 10), np.uint8)}
+
+if __name__ == '__main__':
+  from absl import flags
+  flags.FLAGS.mark_as_parsed()
+  print('here', flush=True)
+  next(reader.ahead(list(range(1000)), read, 1, 2))
+  time.sleep(100)
+"""
+
+
+def started_by(process):
+  """The processes of `multiprocessing` that any of its threads has begun."""
+  files = pathlib.Path(f'/proc/{process}/task').glob('*/children')
+  children = [child for file in files for child in file.read_text().split()]
+  return [child for child in children if 'spawn_main' in pathlib.Path(f'/proc/{child}/cmdline').read_text()]
+
+
+def runs(process):
+  """Whether there is such a process, and it is no zombie that nobody has asked for its exit code."""
+  try:
+    return pathlib.Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+  except (FileNotFoundError, ProcessLookupError):
+    return False
+
+
+@pytest.mark.parametrize('moment', [0.0, 0.4])
+def test_reading_processes_end_with_the_command_that_had_begun_them(tmp_path, moment):
+  """Also where it is killed so soon after that they import their modules still."""
+  (tmp_path / 'reads.py').write_text(READS)
+  process = subprocess.Popen(
+    [sys.executable, str(tmp_path / 'reads.py')],
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    text=True,
+  )
+  assert process.stdout.readline() == 'here\n'
+  deadline = time.monotonic() + 60
+  while len(workers := started_by(process.pid)) < 2:
+    assert process.poll() is None
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+  time.sleep(moment)
+  process.kill()
+  process.wait()
+  while alive := [worker for worker in workers if runs(worker)]:
+    assert time.monotonic() < deadline, alive
+    time.sleep(0.1)

@@ -1,5 +1,7 @@
 """The exceptions that `python -m cmpe_jax...` turns into an exit code and one sentence."""
 
+from collections.abc import Iterator
+
 
 class UserError(ValueError):
   """A wrong input. The message names the thing, its value, and the fix. Exit code 2."""
@@ -7,6 +9,15 @@ class UserError(ValueError):
 
 class Interrupted(RuntimeError):
   """The run was stopped from outside and can go on with the same command. Exit code 75."""
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+  """An exception and those that it came from."""
+  seen: list[BaseException] = []
+  while error is not None and error not in seen:
+    seen.append(error)
+    yield error
+    error = error.__cause__ or error.__context__
 
 
 def check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:

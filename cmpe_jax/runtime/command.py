@@ -15,7 +15,7 @@ from ml_collections.config_flags import config_flags
 
 from cmpe_jax import keys
 from cmpe_jax.config import find
-from cmpe_jax.errors import Interrupted, UserError
+from cmpe_jax.errors import Interrupted, UserError, chain
 from cmpe_jax.runtime import peers, printing, start, watch
 
 DONE, OTHER, WRONG, RESUMABLE = 0, 1, 2, 75
@@ -44,7 +44,8 @@ def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
     except Exception as error:
       if not watch.told():
         raise
-      if not _is_of_signal(error):  # it may be what keeps every start from saving
+      if not any(isinstance(part, Interrupted | KeyboardInterrupt) for part in chain(error)):
+        # No signal's exception that code turned into something else: it may be what keeps every start from saving.
         traceback.print_exc()
       code = _interrupted()
     finally:
@@ -78,15 +79,6 @@ def _run(body: Callable[[], object], argv: list[str]) -> int:
     return _of_storage(error)
 
 
-def _is_of_signal(error: BaseException | None) -> bool:
-  """Whether code turned the KeyboardInterrupt into something else."""
-  while error is not None:
-    if isinstance(error, Interrupted | KeyboardInterrupt):
-      return True
-    error = error.__cause__ or error.__context__
-  return False
-
-
 def _interrupted() -> int:
   code = _end(RESUMABLE, f'interrupted. {AGAIN}')
   watch.end_together(code)
@@ -98,15 +90,13 @@ def _of_waiting(error: TimeoutError) -> int:
 
   What went wrong before that, in this process, is the reason and decides.
   """
-  part: BaseException | None = error
-  while part is not None:
+  for part in chain(error):
     if isinstance(part, UserError):
       return _end(WRONG, f'error: {part}')
     if isinstance(part, Interrupted | KeyboardInterrupt):
       return _end(RESUMABLE, f'{str(part) or "interrupted."} {AGAIN}')
     if not isinstance(part, OSError) and type(part).__name__ != 'JaxRuntimeError':
       raise error  # a fault of the program
-    part = part.__cause__ or part.__context__
   try:
     return _of_storage(error)
   except TimeoutError:

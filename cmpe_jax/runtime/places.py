@@ -5,11 +5,10 @@ Libraries retry by themselves (gcsfs for half a minute, TensorStore for longer):
 
 import contextlib
 import errno
-from collections.abc import Iterator
 
 from etils import epath
 
-from cmpe_jax.errors import Interrupted, UserError
+from cmpe_jax.errors import Interrupted, UserError, chain
 
 ROLES = 'roles/storage.objectUser and roles/storage.legacyBucketReader'
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -76,7 +75,7 @@ def check_bucket(path: epath.Path) -> None:
 
 def explain(error: BaseException) -> UserError | Interrupted | None:
   """What a failure to read or write means: wrong (refused, full), or passing; None: it is no failure of a storage."""
-  for part in _chain(error):
+  for part in chain(error):
     text = ' '.join((str(part) or type(part).__name__).split())[:300]
     if (isinstance(part, OSError) and part.errno in FULL) or 'No space left on device' in str(part):
       named = f' ({part.filename})' if isinstance(part, OSError) and part.filename else ''
@@ -89,15 +88,6 @@ def explain(error: BaseException) -> UserError | Interrupted | None:
     if _passes(part):
       return Interrupted(f'the storage did not answer ({text}).')
   return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-  """An exception and those that it came from."""
-  seen: list[BaseException] = []
-  while error is not None and error not in seen:
-    seen.append(error)
-    yield error
-    error = error.__cause__ or error.__context__
 
 
 def _is_denied(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from harness import ROOT
 
 HEAD = """
-import os, signal, sys, time
+import sys, time
 from cmpe_jax.runtime import command, printing
 from cmpe_jax.runtime.signals import Stop
 """
@@ -107,7 +107,7 @@ def test_a_fault_after_a_signal_is_not_hidden():
 
 
 READS = """
-import sys, threading, time
+import time
 from cmpe_jax.data import reader
 
 def read(element):

@@ -4,12 +4,15 @@ There is no iterator state: an element is a call (first step, number of steps, s
 follows from the seed. Grain reads elements ahead, in threads or in processes, and returns them in order.
 """
 
+import concurrent.futures
 import dataclasses
+import functools
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from typing import Any
 
 import grain
@@ -17,6 +20,7 @@ import numpy as np
 
 from cmpe_jax.data import image, order
 from cmpe_jax.data.source import Call, Examples
+from cmpe_jax.runtime.watch import SIGNALS
 
 Batch = dict[str, np.ndarray]
 
@@ -107,13 +111,39 @@ def ahead(elements: Sequence[Any], read: Callable[[Any], Batch], threads: int, p
   return iter(batches)
 
 
+def first(batches: Iterator[Batch]) -> Iterator[Batch]:
+  """The first batch of `ahead` with processes, if there is one; the processes begin meanwhile.
+
+  Ctrl-C goes to them as well, and would end them with tracebacks before `_begin_worker` is imported. So they inherit
+  a thread's mask of signals, which is not this one's: where there is no other, no signal would be heard.
+  """
+  _begin_tracker()
+  block = functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK, SIGNALS)
+  with concurrent.futures.ThreadPoolExecutor(1, initializer=block) as pool:
+    batch = pool.submit(next, batches, None).result()
+  if batch is not None:
+    yield batch
+
+
+def _begin_tracker() -> None:
+  """The standard library's process that frees what a process that ends at once leaves, without its warning of that."""
+  before = os.environ.get('PYTHONWARNINGS')
+  os.environ['PYTHONWARNINGS'] = 'ignore:resource_tracker'
+  try:
+    resource_tracker.ensure_running()
+  finally:
+    os.environ.pop('PYTHONWARNINGS')
+    if before is not None:
+      os.environ['PYTHONWARNINGS'] = before
+
+
 def _begin_worker(worker: int, workers: int) -> None:
   """Ctrl-C and SIGTERM to the whole group are the training process's affair, which saves and then ends its workers.
 
   A worker whose training process was killed ends too.
   """
   del worker, workers
-  for number in (signal.SIGINT, signal.SIGTERM):
+  for number in SIGNALS:
     signal.signal(number, signal.SIG_IGN)
   parent = multiprocessing.parent_process()
   assert parent

@@ -88,7 +88,7 @@ class Streamed:
     sharding = meshes.batch_sharding(self._mesh, leading)
     sent: collections.deque[Batch] = collections.deque()
     try:
-      for batch in _alive(batches):
+      for batch in _alive(batches, self._processes):
         if self._processes:  # free the workers' shared memory at once: JAX may keep a CPU array where it is
           batch = {key: np.array(part) for key, part in batch.items()}
         sent.append({key: put(part, own.rows, sharding, own.batch_size, leading) for key, part in batch.items()})
@@ -102,9 +102,11 @@ class Streamed:
         batches.close()
 
 
-def _alive(batches: Iterator[Any]) -> Iterator[Any]:
+def _alive(batches: Iterator[Any], processes: int) -> Iterator[Any]:
   """The batches, or `Interrupted` where a reading process was killed, as the kernel does when memory is short."""
   try:
+    if processes:
+      yield from reader.first(batches)
     yield from batches
   except RuntimeError as error:
     if 'terminated unexpectedly' not in str(error):

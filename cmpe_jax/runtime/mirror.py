@@ -26,24 +26,28 @@ class Mirror:
     self._sent: dict[str, int] = {}
     self._last = time.monotonic()
     self._thread = concurrent.futures.ThreadPoolExecutor(1)
-    self._sending: concurrent.futures.Future[None] | None = None
+    self._sending: list[concurrent.futures.Future[None]] = []  # the one under way, and one that waits for it
 
   def due(self) -> bool:
     """Whether `PERIOD` has passed since the last time."""
     return time.monotonic() - self._last > self.PERIOD
 
   def send(self) -> None:
-    """Begins to send what the bucket has not got, unless that is under way. Raises what will not pass."""
-    if self._sending is not None:
-      if not self._sending.done():
-        return
-      error = self._sending.exception()
+    """Begins to send what the bucket has not got; what is new since a sending under way began, after that.
+
+    Raises what will not pass.
+    """
+    done = [sending for sending in self._sending if sending.done()]
+    self._sending = [sending for sending in self._sending if sending not in done]
+    for sending in done:
+      error = sending.exception()
       if error is not None:
         if isinstance(places.explain(error), UserError):
           raise error
         line(f'{self._target} could not be written ({error}); it is tried again', sys.stderr)
     self._last = time.monotonic()
-    self._sending = self._thread.submit(self._copy)
+    if all(sending.running() or sending.done() for sending in self._sending):  # else the one that waits sends it too
+      self._sending.append(self._thread.submit(self._copy))
 
   def close(self) -> None:
     """Sends the rest and waits. Raises whatever prevents that."""

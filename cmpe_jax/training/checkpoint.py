@@ -57,6 +57,7 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
       create=False,
       cleanup_tmp_directories=bool(keep_newest),
+      todelete_subdir=saved.REMOVED,
       best_fn=score if scored else None,
       preservation_policy=keep.AnyPreservationPolicy([newest, best]),
     )
@@ -107,15 +108,11 @@ class Checkpoints:
     tree, plain = flax.serialization.to_state_dict(state), configuration.plain(config)
     first = jax.process_index() == 0  # only its record is written
     record = checksums.of_state(tree, plain, score, notes or {}) if first else {}
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.PyTreeSave(tree),
-        config=ocp.args.JsonSave(plain),
-        checksums=ocp.args.JsonSave(record),
-      ),
-      metrics=None if score is None else {SCORE: score},
-    )
+    self.wait()
+    items = {'state': ocp.args.PyTreeSave(tree), 'config': ocp.args.JsonSave(plain)}
+    items['checksums'] = ocp.args.JsonSave(record)
+    metrics = None if score is None else {SCORE: score}
+    self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
   def config(self, step: int) -> ml_collections.ConfigDict:
     """The (resolved) configuration that a checkpoint was trained with; keys that are newer have their defaults.
@@ -242,8 +239,10 @@ class Checkpoints:
     raise Damaged(self.directory / str(step), why)
 
   def wait(self) -> None:
-    """Returns when what was saved is on disk."""
+    """Returns when what was saved is on disk, and what need not be kept is not."""
     self._manager.wait_until_finished()
+    if jax.process_index() == 0:
+      saved.delete_removed(self.directory)
 
   def close(self) -> None:
     """Waits, and ends the background threads."""

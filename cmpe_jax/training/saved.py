@@ -1,7 +1,8 @@
 """The folders of checkpoints as plain files, without Orbax: which are there and whole, and what is put aside.
 
 A checkpoint gets its name when all of it is written (in a bucket, where nothing can be renamed at once: a mark, written
-last). So one that has it and lacks a file, or holds one that cannot be read, was damaged afterwards.
+last). So one that has it and lacks a file, or holds one that cannot be read, was damaged afterwards. One that is not
+kept any more first loses its name: it goes to `removed/` whole, and is deleted there.
 """
 
 import json
@@ -15,7 +16,7 @@ from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import files, places
 from cmpe_jax.training import checksums
 
-ASIDE = 'damaged'
+ASIDE, REMOVED = 'damaged', 'removed'
 NEEDED = ('_CHECKPOINT_METADATA', 'state/_METADATA', 'config/metadata')
 CHECKSUMS, CONFIG, SCORE = 'checksums/metadata', 'config/metadata', 'metrics/metrics'
 
@@ -104,6 +105,7 @@ def prepare(directory: epath.Path, name: str) -> list[str]:
   Returns:
     What was put aside, in sentences.
   """
+  delete_removed(directory)
   finished = steps(directory)
   for path in directory.iterdir() if directory.exists() else ():
     if path.name.isdigit() and int(path.name) not in finished:
@@ -117,6 +119,12 @@ def prepare(directory: epath.Path, name: str) -> list[str]:
     except Damaged as error:
       damaged[step] = error.why
   return put_aside(directory, finished, damaged)
+
+
+def delete_removed(directory: epath.Path) -> None:
+  """Deletes the checkpoints that are not kept any more; in a bucket, which cannot rename, Orbax has done so itself."""
+  if (directory / REMOVED).exists():
+    (directory / REMOVED).rmtree(missing_ok=True)
 
 
 def _mend_score(path: epath.Path, name: str) -> None:

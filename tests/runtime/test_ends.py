@@ -107,19 +107,25 @@ def test_a_fault_after_a_signal_is_not_hidden():
 
 
 READS = """
-import time
+import sys, time
 from cmpe_jax.data import reader
+from cmpe_jax.runtime import command
+from cmpe_jax.runtime.signals import Stop
 
 def read(element):
   import numpy as np
   return {'image': np.zeros((10, 10), np.uint8)}
 
-if __name__ == '__main__':
+def body():
   from absl import flags
   flags.FLAGS.mark_as_parsed()
-  print('here', flush=True)
-  next(reader.ahead(list(range(1000)), read, 1, 2))
-  time.sleep(100)
+  with Stop():
+    print('here', flush=True)
+    next(reader.first(reader.ahead(list(range(1000)), read, 1, 2)))
+    time.sleep(100)
+
+if __name__ == '__main__':
+  sys.exit(command.run(body, ['test']))
 """
 
 
@@ -138,16 +144,15 @@ def runs(process):
     return False
 
 
-@pytest.mark.parametrize('moment', [0.0, 0.4])
-def test_reading_processes_end_with_the_command_that_had_begun_them(tmp_path, moment):
-  """Also where it is killed so soon after that they import their modules still."""
-  (tmp_path / 'reads.py').write_text(READS)
+def begin_reading(folder):
+  (folder / 'reads.py').write_text(READS)
   process = subprocess.Popen(
-    [sys.executable, str(tmp_path / 'reads.py')],
+    [sys.executable, str(folder / 'reads.py')],
     env=os.environ | {'PYTHONPATH': str(ROOT)},
     stdout=subprocess.PIPE,
-    stderr=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
     text=True,
+    start_new_session=True,
   )
   assert process.stdout.readline() == 'here\n'
   deadline = time.monotonic() + 60
@@ -155,9 +160,32 @@ def test_reading_processes_end_with_the_command_that_had_begun_them(tmp_path, mo
     assert process.poll() is None
     assert time.monotonic() < deadline
     time.sleep(0.02)
-  time.sleep(moment)
-  process.kill()
-  process.wait()
+  return process, workers
+
+
+def wait_for_the_end_of(workers):
+  deadline = time.monotonic() + 60
   while alive := [worker for worker in workers if runs(worker)]:
     assert time.monotonic() < deadline, alive
     time.sleep(0.1)
+
+
+@pytest.mark.parametrize('moment', [0.0, 0.4])
+def test_reading_processes_end_with_the_command_that_had_begun_them(tmp_path, moment):
+  """Also where it is killed so soon after that they import their modules still."""
+  process, workers = begin_reading(tmp_path)
+  time.sleep(moment)
+  process.kill()
+  process.communicate()
+  wait_for_the_end_of(workers)
+
+
+@pytest.mark.parametrize('moment', [0.0, 0.4])
+def test_ctrl_c_shows_nothing_of_the_reading_processes(tmp_path, moment):
+  """The terminal sends it to all of them, also while they import their modules; none says what it was doing."""
+  process, workers = begin_reading(tmp_path)
+  time.sleep(moment)
+  os.killpg(process.pid, signal.SIGINT)
+  _, err = process.communicate(timeout=60)
+  assert (process.returncode, err) == (75, INTERRUPTED)
+  wait_for_the_end_of(workers)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 import cmpe_jax
 from cmpe_jax import config as configuration
@@ -12,6 +13,7 @@ from cmpe_jax import models
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.training import initial, optimizer, state
+from cmpe_jax.training import saved as folders
 from cmpe_jax.training.checkpoint import Checkpoints
 
 
@@ -110,6 +112,26 @@ def test_half_written_checkpoints_are_ignored_and_then_removed(tmp_path):
   again.save(some_state(step=20), small_config())
   again.close()
   assert sorted(path.name for path in place.iterdir()) == ['10', '20']
+
+
+def test_what_is_not_kept_any_more_is_deleted_under_another_name(tmp_path):
+  """A kill while a checkpoint is deleted leaves none that looks damaged."""
+  checkpoints, place = Checkpoints(str(tmp_path), 1), tmp_path / 'checkpoints'
+  for step in (10, 20):
+    checkpoints.save(some_state(step=step), small_config())
+  checkpoints.close()  # as if the process ended here, before it waited
+  assert sorted(path.name for path in place.iterdir()) == ['20', 'removed']
+  assert folders.record(epath.Path(place / 'removed' / '10'))  # it is whole
+  (place / 'removed' / '10' / 'config' / 'metadata').unlink()
+  read = Checkpoints(str(tmp_path))
+  assert read.steps() == [20]
+  read.close()
+  again = Checkpoints(str(tmp_path), 1)
+  assert (again.steps(), again.put_aside) == ([20], [])
+  again.save(some_state(step=30), small_config())
+  again.wait()
+  assert sorted(path.name for path in place.iterdir()) == ['30']
+  again.close()
 
 
 def test_a_damaged_configuration_is_named(tmp_path):

@@ -1,9 +1,12 @@
 """Compiled programs, kept between runs."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import platform
+
+import filelock
 
 from cmpe_jax.runtime.machine import processor_lines
 
@@ -26,7 +29,19 @@ def compile_cache(workdir: str = '') -> None:
     elif place := _own_folder():
       jax.config.update('jax_compilation_cache_dir', str(place))
       jax.config.update('jax_compilation_cache_max_size', LIMIT)
+      remove_half_written(place)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+def remove_half_written(place: pathlib.Path) -> None:
+  """Removes what a process that was ended while it wrote has left: programs without the time of their last use.
+
+  JAX's cache reads all these times before it writes, and would never write again for one that is not there.
+  """
+  with contextlib.suppress(OSError, filelock.Timeout), filelock.FileLock(place / '.lockfile', timeout=0):  # JAX's own
+    for program in place.glob('*-cache'):
+      if not program.with_name(program.name.removesuffix('-cache') + '-atime').exists():
+        program.unlink(missing_ok=True)
 
 
 def _own_folder() -> pathlib.Path | None:

@@ -42,6 +42,7 @@ class Watch:
     self.store: Callable[[], Any] = lambda: None  # the key-value store of several processes, once they have met
     self.has_left = False  # a thread, for which nobody waits any more
     self.last: list[Callable[[], None]] = []  # what is still done before the process ends at once
+    self._has_said = False  # the command has ended, with its sentence; the process may wait for threads
     self._answer, self._lock = Answer.INTERRUPT, threading.Lock()
 
   @contextlib.contextmanager
@@ -59,6 +60,7 @@ class Watch:
     try:
       yield
     finally:
+      self._has_said = True
       signal.set_wakeup_fd(woken)
       for number in ours:
         signal.signal(number, before[number])
@@ -95,7 +97,7 @@ class Watch:
     if how is Answer.INTERRUPT:
       _tell(self.store())
       time.sleep(GRACE)
-      self._end(TOLD)
+      self._end(b'' if self._has_said else TOLD)
 
   def _end(self, said: bytes) -> None:
     for action in reversed(self.last):  # the outermost is the last, as where `with` ends

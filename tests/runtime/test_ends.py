@@ -106,6 +106,24 @@ def test_a_fault_after_a_signal_is_not_hidden():
   assert said.endswith('RuntimeError: nothing can be saved\n' + INTERRUPTED)
 
 
+WAITS = """
+def body():
+  import concurrent.futures
+  pool = concurrent.futures.ThreadPoolExecutor(1)  # which the interpreter waits for
+  pool.submit(time.sleep, 60)
+  print('here', flush=True)
+  time.sleep(60)
+"""
+
+
+def test_it_is_said_once_where_threads_hold_up_the_end():
+  process = begin(WAITS)
+  assert process.stdout.readline() == 'here\n'
+  process.send_signal(signal.SIGINT)
+  out, err = process.communicate(timeout=30)
+  assert (process.returncode, out, err) == (75, '', INTERRUPTED)
+
+
 READS = """
 import sys, time
 from cmpe_jax.data import reader

@@ -76,8 +76,8 @@ def free_address():
     return f'localhost:{found.getsockname()[1]}'
 
 
-def begin(arguments, devices=1, start_new_session=False, **environment):
-  """`python ARGUMENTS`, with so many CPU devices; stderr is part of stdout.
+def begin(arguments, devices=1, start_new_session=False, stderr=subprocess.STDOUT, **environment):
+  """`python ARGUMENTS`, with so many CPU devices; stderr is part of stdout unless it is given.
 
   With `start_new_session` it leads a process group of its own, as a terminal gives.
   """
@@ -91,7 +91,7 @@ def begin(arguments, devices=1, start_new_session=False, **environment):
     cwd=ROOT,
     env=environment,
     stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
+    stderr=stderr,
     text=True,
     start_new_session=start_new_session,
   )

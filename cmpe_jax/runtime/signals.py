@@ -98,12 +98,11 @@ class Stop:
     try:
       while not self._is_known() and not (work.is_done(LOOK) and gathering.is_complete(LOOK)):
         pass
-    except KeyboardInterrupt:  # of a command that is told so by its signals, such as an evaluation
+      if any(processes.share('told', self._is_known())):
+        raise Told()
+    except (Told, KeyboardInterrupt):
       watch.leave()
       raise
-    if any(processes.share('told', self._is_known())):
-      watch.leave()
-      raise Told()
     return work.result
 
   def _is_known(self) -> bool:

@@ -7,7 +7,7 @@ import time
 import jax
 import jax.numpy as jnp
 import pytest
-from harness import ROOT
+from harness import ROOT, begin
 
 from cmpe_jax import config as configuration
 from cmpe_jax.errors import Interrupted, UserError
@@ -165,13 +165,7 @@ sys.exit(command.run(body, ['test']))
 @pytest.mark.parametrize('doing', [IN_NATIVE_CODE, ASLEEP, SWALLOWED])
 def test_a_signal_ends_a_command_with_75_wherever_it_is(doing, number):
   """In Python by an exception, which lets it clean up; in native code, which no exception reaches, a little later."""
-  process = subprocess.Popen(
-    [sys.executable, '-c', PROGRAM.format(doing=doing)],
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+  process = begin(['-c', PROGRAM.format(doing=doing)], stderr=subprocess.PIPE)
   assert process.stdout.readline() == 'here\n'
   time.sleep(0.2)
   process.send_signal(number)

@@ -4,9 +4,9 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 
+import harness
 import pytest
 from harness import ROOT
 
@@ -20,14 +20,7 @@ INTERRUPTED = 'interrupted. The same command goes on from what was saved.\n'
 
 
 def begin(body, *arguments):
-  return subprocess.Popen(
-    [sys.executable, '-c', HEAD + body + RUN, *map(str, arguments)],
-    cwd=ROOT,
-    env=os.environ | {'XLA_FLAGS': ''},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+  return harness.begin(['-c', HEAD + body + RUN, *map(str, arguments)], stderr=subprocess.PIPE)
 
 
 COMPILES = """
@@ -164,13 +157,8 @@ def runs(process):
 
 def begin_reading(folder):
   (folder / 'reads.py').write_text(READS)
-  process = subprocess.Popen(
-    [sys.executable, str(folder / 'reads.py')],
-    env=os.environ | {'PYTHONPATH': str(ROOT)},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-    start_new_session=True,
+  process = harness.begin(
+    [str(folder / 'reads.py')], start_new_session=True, stderr=subprocess.PIPE, PYTHONPATH=str(ROOT)
   )
   assert process.stdout.readline() == 'here\n'
   deadline = time.monotonic() + 60
@@ -188,21 +176,18 @@ def wait_for_the_end_of(workers):
     time.sleep(0.1)
 
 
-@pytest.mark.parametrize('moment', [0.0, 0.4])
-def test_reading_processes_end_with_the_command_that_had_begun_them(tmp_path, moment):
+def test_reading_processes_end_with_the_command_that_had_begun_them(tmp_path):
   """Also where it is killed so soon after that they import their modules still."""
   process, workers = begin_reading(tmp_path)
-  time.sleep(moment)
   process.kill()
   process.communicate()
   wait_for_the_end_of(workers)
 
 
-@pytest.mark.parametrize('moment', [0.0, 0.4])
-def test_ctrl_c_shows_nothing_of_the_reading_processes(tmp_path, moment):
+def test_ctrl_c_shows_nothing_of_the_reading_processes(tmp_path):
   """The terminal sends it to all of them, also while they import their modules; none says what it was doing."""
   process, workers = begin_reading(tmp_path)
-  time.sleep(moment)
+  time.sleep(0.4)
   os.killpg(process.pid, signal.SIGINT)
   _, err = process.communicate(timeout=60)
   assert (process.returncode, err) == (75, INTERRUPTED)

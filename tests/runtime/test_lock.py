@@ -5,11 +5,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
+import harness
 import pytest
-from harness import ROOT
 
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import lock
@@ -29,14 +28,7 @@ sys.exit(command.run(body, ['holder']))
 
 
 def begin(workdir, seconds=100.0, **environment):
-  return subprocess.Popen(
-    [sys.executable, '-c', HOLDER, str(workdir), str(seconds)],
-    cwd=ROOT,
-    env=os.environ | environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+  return harness.begin(['-c', HOLDER, str(workdir), str(seconds)], stderr=subprocess.PIPE, **environment)
 
 
 def test_a_second_run_on_a_disk_is_refused_at_once_and_a_dead_one_holds_nothing(tmp_path):

@@ -89,8 +89,9 @@ def advice(found: Times) -> str:
   sentence = {
     account.DATA: f'{data}.',
     account.COMPILATION: (
-      f'{compilations} in {counted} {"start" if counted == 1 else "starts"}. Keep compiled programs where the next '
-      'start finds them (JAX_COMPILATION_CACHE_DIR); each of train_image_sizes is one more.'
+      f'{compilations} in {counted} {"start" if counted == 1 else "starts"}. The programs are kept: the next start on '
+      'this machine finds them, and one on another where JAX_COMPILATION_CACHE_DIR is a folder of both. Each of '
+      'train_image_sizes is one more.'
     ),
     account.EVALUATION: f'raise eval_every_steps (is {_every(facts, "eval_every_steps")}).',
     account.CHECKPOINTS: f'raise checkpoint_every_steps (is {_every(facts, "checkpoint_every_steps")}).',

@@ -94,7 +94,7 @@ def test_steps_without_an_account_are_named(tmp_path, capsys):
   ('seconds', 'said'),
   [
     ({'training': 96, 'start': 4}, 'Nothing but training took more than 5% of the time.'),
-    ({'training': 50, 'compilation': 50}, '50%, is compilation: 2 in 1 start. Keep compiled programs'),
+    ({'training': 50, 'compilation': 50}, '50%, is compilation: 2 in 1 start. The programs are kept:'),
     ({'training': 50, 'evaluation': 50}, 'raise eval_every_steps (is 0, once an epoch).'),
     ({'training': 50, 'checkpoints': 50}, 'raise checkpoint_every_steps (is 7).'),
     ({'training': 50, 'start': 50}, 'is start-up: 1 start. Fewer'),

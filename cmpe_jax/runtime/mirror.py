@@ -49,6 +49,10 @@ class Mirror:
     if all(sending.running() or sending.done() for sending in self._sending):  # else the one that waits sends it too
       self._sending.append(self._thread.submit(self._copy))
 
+  def wait(self) -> None:
+    """Returns when what `send` has begun has ended, well or not."""
+    concurrent.futures.wait(self._sending)
+
   def close(self) -> None:
     """Sends the rest and waits. Raises whatever prevents that."""
     try:

@@ -7,6 +7,7 @@ kept any more first loses its name: it goes to `removed/` whole, and is deleted 
 
 import json
 import pathlib
+import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -123,8 +124,8 @@ def prepare(directory: epath.Path, name: str) -> list[str]:
 
 def delete_removed(directory: epath.Path) -> None:
   """Deletes the checkpoints that are not kept any more; in a bucket, which cannot rename, Orbax has done so itself."""
-  if (directory / REMOVED).exists():
-    (directory / REMOVED).rmtree(missing_ok=True)
+  if not places.is_bucket(directory):
+    shutil.rmtree(directory / REMOVED, ignore_errors=True)  # what somebody reads, on a network's disk, goes next time
 
 
 def _mend_score(path: epath.Path, name: str) -> None:

@@ -80,6 +80,7 @@ def train(
       trainer.train(state)
     with account.phase(CHECKPOINTS):
       checkpoints.wait()
+      writer.wait()  # from here on a signal ends the process at once
     stop.unsaved = False
     with account.phase(EVALUATION):
       values = _results(run, evaluator, checkpoints, writer, max(start, total), stop)

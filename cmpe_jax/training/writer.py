@@ -74,6 +74,11 @@ class Writer:
       self._board.flush()
       self._mirror.send()
 
+  def wait(self) -> None:
+    """Returns when a bucket has what was sent, or `close` has to try again."""
+    if self._mirror:
+      self._mirror.wait()
+
   def find(self, step: int, prefix: str) -> dict[str, float]:
     """What was written at a step under names that start with `prefix`; {} if nothing."""
     found: dict[str, float] = {}

@@ -34,7 +34,8 @@ def test_what_comes_while_a_copy_is_under_way_is_sent_after_it(cloud, bucket, pa
   mirror.send()
   (tmp_path / 'metrics.jsonl').write_text('1\n2\n3\n')
   mirror.send()
-  until(lambda: len(uploads(cloud)) == 2 and cloud.store.get(bucket, 'run/metrics.jsonl', {}).data == b'1\n2\n3\n')
+  mirror.wait()
+  assert cloud.store.get(bucket, 'run/metrics.jsonl', {}).data == b'1\n2\n3\n'
   mirror.close()
   assert len(uploads(cloud)) == 2  # the two that waited were one
 
@@ -44,8 +45,8 @@ def test_a_refusal_is_raised_by_the_next_call(cloud, bucket, path, tmp_path):
   cloud.faults.deny(bucket, 'storage.objects.create')
   mirror = Mirror(tmp_path, path)
   mirror.send()
-  until(lambda: uploads(cloud) and uploads(cloud)[-1].status == 403)
-  time.sleep(0.5)
+  mirror.wait()
+  assert uploads(cloud)[-1].status == 403
   with pytest.raises(OSError, match='storage.objects.create') as raised:
     mirror.send()
   assert isinstance(places.explain(raised.value), UserError)

@@ -17,13 +17,13 @@ from cmpe_jax import keys
 from cmpe_jax.config import find
 from cmpe_jax.errors import Interrupted, UserError, chain
 from cmpe_jax.runtime import peers, printing, start, watch
+from cmpe_jax.runtime.watch import AGAIN
 
 DONE, OTHER, WRONG, RESUMABLE = 0, 1, 2, 75
 MEMORY = "Lower batch_size, set remat=True, raise accumulate_steps, use dtype='bfloat16', or more devices."
 # What only a person can change: rights, a file where a folder is wanted or the other way round, names.
 _RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 REFUSED = (*_RIGHTS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
-AGAIN = 'The same command goes on from what was saved.'
 
 
 def run(body: Callable[[], object], argv: Sequence[str] | None = None) -> int:
@@ -80,7 +80,7 @@ def _run(body: Callable[[], object], argv: list[str]) -> int:
 
 
 def _interrupted() -> int:
-  code = _end(RESUMABLE, f'interrupted. {AGAIN}')
+  code = _end(RESUMABLE, watch.TOLD)
   watch.end_together(code)
   return code
 

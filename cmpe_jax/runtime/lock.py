@@ -121,8 +121,7 @@ class _Lease:
       current, text = self._now()
       if current and first is None:
         first = current
-        waiting = f'{place} was in use: waiting up to {PATIENCE:.0f} s for its lease to run out ...'
-        print(waiting, file=sys.stderr, flush=True)
+        line(f'{place} was in use: waiting up to {PATIENCE:.0f} s for its lease to run out ...', sys.stderr)
       if current not in (0, first):
         raise _taken(place, text)
       if current == 0 or time.monotonic() - began > PATIENCE:

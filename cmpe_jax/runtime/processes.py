@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import jax
 
 from cmpe_jax.errors import Interrupted, UserError
-from cmpe_jax.runtime import peers, places, watch
+from cmpe_jax.runtime import peers, places, printing, watch
 
 T = TypeVar('T')
 HEARTBEAT = 20  # seconds without a sign of life after which a process counts as dead
@@ -85,11 +85,10 @@ def _go_alone(error: ValueError | OSError, explicit: bool) -> None:
   if isinstance(error, OSError) and _resolves(METADATA.split(':')[0]):
     raise Interrupted(f'{METADATA} did not answer which TPU slice this machine is part of ({text}).') from error
   peers.leave_aborts()
-  print(
+  printing.line(
     f'one process: this machine has TPU chips, but no cluster that JAX knows ({text}). If it is one of several, give '
     '--coordinator_address, --num_processes and --process_id.',
-    file=sys.stderr,
-    flush=True,
+    sys.stderr,
   )
 
 

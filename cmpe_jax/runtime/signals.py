@@ -21,7 +21,7 @@ class Told(Interrupted):
   """A signal came, and this is a moment to end. All processes have it at the same place."""
 
   def __init__(self) -> None:
-    super().__init__(watch.TOLD.decode().strip())  # what the thread says that hears a signal; either may be first
+    super().__init__(watch.TOLD)  # what the thread says that hears a signal; either may be first
 
 
 class Stop:

@@ -22,8 +22,9 @@ GRACE = 5.0  # seconds in which a main thread that has its KeyboardInterrupt can
 POLL = 0.5  # seconds between two looks at whether another process was told to end
 RESUMABLE = 75
 ENDED = 'cmpe_jax/ended'
-TOLD = b'interrupted. The same command goes on from what was saved.\n'
-PEER = b'another process was told to end, and this one ends too: the same command goes on from what was saved.\n'
+AGAIN = 'The same command goes on from what was saved.'
+TOLD = f'interrupted. {AGAIN}'
+PEER = 'another process was told to end, and this one ends too: the same command goes on from what was saved.'
 
 
 class Answer(enum.Enum):
@@ -97,13 +98,13 @@ class Watch:
     if how is Answer.INTERRUPT:
       _tell(self.store())
       time.sleep(GRACE)
-      self._end(b'' if self._has_said else TOLD)
+      self._end('' if self._has_said else TOLD)
 
-  def _end(self, said: bytes) -> None:
+  def _end(self, said: str) -> None:
     for action in reversed(self.last):  # the outermost is the last, as where `with` ends
       _briefly(action)
     with contextlib.suppress(OSError):  # nobody reads any more, as of `| tee log`, which Ctrl-C ends as well
-      os.write(2, said)
+      os.write(2, f'{said}\n'.encode() if said else b'')
     os._exit(RESUMABLE)
 
 

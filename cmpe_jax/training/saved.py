@@ -2,7 +2,7 @@
 
 A checkpoint gets its name when all of it is written (in a bucket, where nothing can be renamed at once: a mark, written
 last). So one that has it and lacks a file, or holds one that cannot be read, was damaged afterwards. One that is not
-kept any more first loses its name: it goes to `removed/` whole, and is deleted there.
+kept any more first loses its name, but in a bucket: it goes to `removed/` whole, and is deleted there.
 """
 
 import json

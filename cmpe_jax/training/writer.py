@@ -10,7 +10,7 @@ import jax
 from etils import epath
 
 from cmpe_jax.errors import UserError
-from cmpe_jax.runtime import places
+from cmpe_jax.runtime import places, printing
 from cmpe_jax.runtime.mirror import Mirror
 from cmpe_jax.training import curves
 
@@ -111,7 +111,7 @@ def read(path: epath.Path) -> list[dict[str, Any]]:
   lines = [line for line in read if line is not None]
   if len(lines) < len(read):
     count = len(read) - len(lines)
-    print(f'{path}: {count} of {len(read)} lines cannot be read and are dropped', file=sys.stderr, flush=True)
+    printing.line(f'{path}: {count} of {len(read)} lines cannot be read and are dropped', sys.stderr)
   return lines
 
 

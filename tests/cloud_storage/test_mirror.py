@@ -1,9 +1,9 @@
 """Copies in a bucket of a folder that grows."""
 
 import importlib.util
-import time
 
 import pytest
+from cloud_storage.commands import wait_for
 
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import places
@@ -12,15 +12,11 @@ from cmpe_jax.runtime.mirror import Mirror
 pytestmark = pytest.mark.skipif(importlib.util.find_spec('gcsfs') is None, reason='gcsfs is not installed')
 
 
-def until(is_so, seconds=20.0):
-  end = time.monotonic() + seconds
-  while not is_so():
-    assert time.monotonic() < end, 'it did not come in time'
-    time.sleep(0.05)
+UPLOAD = 'metrics.*uploadType='
 
 
 def uploads(cloud):
-  return cloud.faults.requests('POST', 'metrics.*uploadType=')
+  return cloud.faults.requests('POST', UPLOAD)
 
 
 def test_what_comes_while_a_copy_is_under_way_is_sent_after_it(cloud, bucket, path, tmp_path):
@@ -29,7 +25,7 @@ def test_what_comes_while_a_copy_is_under_way_is_sent_after_it(cloud, bucket, pa
   cloud.faults.order('hang', 'POST', 'metrics', seconds=1.0)
   mirror = Mirror(tmp_path, path)
   mirror.send()
-  until(lambda: uploads(cloud))
+  wait_for(cloud, UPLOAD)
   (tmp_path / 'metrics.jsonl').write_text('1\n2\n')
   mirror.send()
   (tmp_path / 'metrics.jsonl').write_text('1\n2\n3\n')

@@ -169,11 +169,12 @@ def begin_reading(folder):
   return process, workers
 
 
-def wait_for_the_end_of(workers):
-  deadline = time.monotonic() + 60
-  while alive := [worker for worker in workers if runs(worker)]:
-    assert time.monotonic() < deadline, alive
+def left_of(workers, seconds=60):
+  """Those that have not ended by themselves in time."""
+  deadline = time.monotonic() + seconds
+  while (alive := [worker for worker in workers if runs(worker)]) and time.monotonic() < deadline:
     time.sleep(0.1)
+  return alive
 
 
 def test_reading_processes_end_with_the_command_that_had_begun_them(tmp_path):
@@ -181,7 +182,7 @@ def test_reading_processes_end_with_the_command_that_had_begun_them(tmp_path):
   process, workers = begin_reading(tmp_path)
   process.kill()
   process.communicate()
-  wait_for_the_end_of(workers)
+  assert left_of(workers) == []
 
 
 def test_ctrl_c_shows_nothing_of_the_reading_processes(tmp_path):
@@ -191,4 +192,4 @@ def test_ctrl_c_shows_nothing_of_the_reading_processes(tmp_path):
   os.killpg(process.pid, signal.SIGINT)
   _, err = process.communicate(timeout=60)
   assert (process.returncode, err) == (75, INTERRUPTED)
-  wait_for_the_end_of(workers)
+  assert left_of(workers) == []

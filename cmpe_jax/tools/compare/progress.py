@@ -1,10 +1,10 @@
 """How far a comparison is: now and then a short line on the console, with what is left."""
 
 import datetime
-import sys
 import time
 from typing import Any
 
+from cmpe_jax.runtime import printing
 from cmpe_jax.tools.compare.cells import Cell
 
 
@@ -59,5 +59,4 @@ class Progress:
 
   def _say(self, text: str) -> None:
     self._shown = time.monotonic()
-    line = f'[{self._finished} of {self._cells} done{self._left()}]  {self._cell}: {text}'
-    print(line, file=sys.stdout, flush=True)
+    printing.line(f'[{self._finished} of {self._cells} done{self._left()}]  {self._cell}: {text}')

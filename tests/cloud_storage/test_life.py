@@ -4,6 +4,7 @@ import importlib.util
 import json
 import signal
 import socket
+import time
 
 import pytest
 from cloud_storage.commands import WORKDIR, lines, names, said, saved, wait_for
@@ -136,3 +137,19 @@ def test_a_damaged_checkpoint_is_put_aside(cloud, commands):
   assert [line['step'] for line in lines(cloud)] == [2, 4, 6, 7, 8, 10, 12, 14, 14]
   files = names(cloud, 'run/tensorboard/')
   assert [file[-2:] for file in files] == ['.0', '.1']  # those of the first run are gone
+
+
+@pytest.mark.slow
+def test_a_signal_after_the_last_step_waits_for_the_last_lines(cloud, commands):
+  """The service is slow: when the last checkpoint is there, its lines are still under way."""
+  cloud.faults.order('hang', 'POST', 'run/metrics', times=10**6, seconds=4.0)
+  process = commands.start(f'--config={commands.config}', WORKDIR)
+  end = time.monotonic() + 200
+  while saved(cloud)[-1:] != [14]:
+    assert time.monotonic() < end
+    time.sleep(0.05)
+  time.sleep(0.5)
+  process.send_signal(signal.SIGTERM)
+  code, _, err = commands.end(process)
+  assert code in (0, 75), err
+  assert lines(cloud)[-1]['step'] == 14

@@ -57,7 +57,7 @@ MODEL = {
 }
 
 KEYS = {
-  'seed': Key(0, 'of initial weights, batches, augmentation, mixup and dropout', low=0),
+  'seed': Key(0, 'of initial weights, batches, augmentation, mixup and dropout', low=0, high=2**32 - 1),
   'dataset': Key('digits', "'digits', 'cifar10', 'cifar100', 'svhn_cropped', 'imagenet2012', or 'folder:PATH'"),
   'data_dir': Key('', "where prepared datasets lie; '': TFDS's default (~/tensorflow_datasets)", free=True),
   'image_size': Key(0, "side of the square images that the net sees; 0: the dataset's", low=0),

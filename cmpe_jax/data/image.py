@@ -161,13 +161,22 @@ def facts(data: bytes, name: str) -> tuple[int, int, int]:
     return *opened.size, getattr(opened, 'n_frames', 1)
 
 
+def orientation(data: bytes, name: str) -> int:
+  """1 to 8, as the EXIF block says; 1, upright, without one that can be read. Raises `UserError` as `decode`."""
+  with _opened(data, name) as opened:
+    return _orientation(opened)
+
+
 def _open(data: bytes, name: str, upright: bool = False) -> Image.Image:
   """A whole image in RGB. Raises `UserError` with its name."""
   with _opened(data, name) as opened:
     if 0 in opened.size:
       raise ValueError('it has no pixels')
-    if opened.mode.startswith('I;16'):  # convert() would clip at 255
+    is_16_bit = opened.mode.startswith('I;16') or (opened.mode == 'I' and opened.format in ('PNG', 'PPM'))
+    if is_16_bit:  # convert() would clip at 255
       picture = Image.fromarray((np.asarray(opened) / 257).round().astype(np.uint8)).convert('RGB')
+    elif opened.mode in ('I', 'F'):
+      raise ValueError('its pixels have 32 bits, and nothing says which of them is white: convert it to 8 or 16 bits')
     else:
       picture = opened.convert('RGB')
     turn = _turn_of(opened) if upright else None
@@ -184,9 +193,14 @@ def _is_turned(data: bytes) -> bool:
 
 def _turn_of(opened: Image.Image) -> Image.Transpose | None:
   """What turns it upright; None: nothing."""
+  return _TURNS.get(_orientation(opened))
+
+
+def _orientation(opened: Image.Image) -> int:
   with contextlib.suppress(Exception):  # a broken EXIF block does not concern the pixels
-    return _TURNS.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
-  return None
+    found = opened.getexif().get(ExifTags.Base.Orientation, 1)
+    return found if found in _TURNS else 1
+  return 1
 
 
 @contextlib.contextmanager

@@ -5,20 +5,28 @@ They lie in every checkpoint. 48 bits for each file: of a million names two are 
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+import numpy as np
 
 from cmpe_jax.data import listing
 from cmpe_jax.data.datasets.dataset import Content
 from cmpe_jax.errors import UserError
 
-Marks = dict[str, str]  # by split: the sorted marks of its files, as text; {} where examples are no files
+# By split: the sorted marks of its files, as text; {} where examples are no files. 'validation', a part of 'train', is
+# there if something is held out.
+Marks = dict[str, str]
 _SIZE = 6  # bytes
 
 
-def of(content: Content) -> Marks:
-  """Those of a dataset."""
+def of(content: Content, held_out: Callable[[np.ndarray], np.ndarray] | None = None) -> Marks:
+  """Those of a dataset. `held_out`: from the labels of the training split to the rows held out, if some are."""
   names = {split: content.names(split) for split in ('train', 'test')}
-  return {split: _text(map(_mark, given)) for split, given in names.items()} if any(names.values()) else {}
+  if not any(names.values()):
+    return {}
+  if held_out:
+    names['validation'] = [names['train'][row] for row in held_out(content.labels('train'))]
+  return {split: _text(map(_mark, given)) for split, given in names.items()}
 
 
 def _mark(name: str) -> bytes:
@@ -44,7 +52,8 @@ def changes(then: Marks, now: Marks, name: str, trains: bool) -> str:
     trains: whether there will be training, else an evaluation.
 
   Raises:
-    UserError: images that were trained on are test images now, or would be trained on after they were tested.
+    UserError: images that were trained on are test images now, or would be trained on after they were tested; or the
+      part that is held out would be another one, which is drawn from all training images.
   """
   if not then or not now or then == now:
     return ''
@@ -56,6 +65,11 @@ def changes(then: Marks, now: Marks, name: str, trains: bool) -> str:
         f'dataset={name!r} has changed since the run began: {len(moved)} images of its {target} part are files of the '
         f'{origin} part then, which {said}. Move them back, or train anew in another --workdir.'
       )
+  if trains and 'validation' in new and (others := _otherwise_held(old, new)):
+    raise UserError(
+      f'dataset={name!r} has changed since the run began, and with it which training images are held out for '
+      f'validation: {others}. Put the folder back as it was, or train anew in another --workdir.'
+    )
   told = [
     f'its {split} part has {len(new[split] - old[split])} files more and {len(old[split] - new[split])} fewer'
     for split in (('train', 'test') if trains else ('test',))
@@ -63,3 +77,13 @@ def changes(then: Marks, now: Marks, name: str, trains: bool) -> str:
   ]
   end = 'an uninterrupted run would have seen others' if trains else 'the figures are of other images than before'
   return f'dataset={name!r} has changed since the run began: {" and ".join(told)}; {end}.' if told else ''
+
+
+def _otherwise_held(old: dict[str, set[bytes]], new: dict[str, set[bytes]]) -> str:
+  """How many files that are still there are on another side of what is held out, for people; '' if none is."""
+  if 'validation' not in old:  # a version that did not note it
+    return 'its train part is another one' if old['train'] != new['train'] else ''
+  there = old['train'] & new['train']
+  shown, hidden = (new['validation'] - old['validation']) & there, (old['validation'] - new['validation']) & there
+  told = f'{len(shown)} that were trained on would be, {len(hidden)} that were would be trained on'
+  return told if shown or hidden else ''

@@ -27,11 +27,11 @@ def open_split(config: ml_collections.ConfigDict, dataset: Dataset, split: str, 
   part = config.validation if split != 'test' else 0.0
   if dataset.is_resident:
     images, labels = dataset.content.arrays(stored)
-    rows = _rows(config, split, labels) if part else None
+    rows = rows_of(config, split, labels) if part else None
     arrays = (images, labels) if rows is None else (images[rows], labels[rows])
     return Resident(arrays, config.seed, config.batch_size, mesh)
   examples = dataset.content.examples(stored)
-  rows = _rows(config, split, dataset.content.labels(stored)) if part else None
+  rows = rows_of(config, split, dataset.content.labels(stored)) if part else None
   return Streamed(
     examples if rows is None else examples.take(rows),
     image_size=dataset.image_size,
@@ -47,7 +47,7 @@ def open_split(config: ml_collections.ConfigDict, dataset: Dataset, split: str, 
   )
 
 
-def _rows(config: ml_collections.ConfigDict, split: str, labels: np.ndarray) -> np.ndarray:
+def rows_of(config: ml_collections.ConfigDict, split: str, labels: np.ndarray) -> np.ndarray:
   """The examples of the stored training split that belong to `split`."""
   if config.held_out_by == 'position':
     is_held = order.held_out_by_position(config.split_seed, config.validation, len(labels))

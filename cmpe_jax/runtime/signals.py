@@ -41,16 +41,18 @@ class Stop:
     self._asked = 0
     self._at: int | None = None
     self._before = {number: signal.getsignal(number) for number in SIGNALS}
+    # Python gives signals to the main thread only; a run in another one, of a notebook or a service, goes on.
+    self._takes = threading.current_thread() is threading.main_thread()
 
   def __enter__(self) -> 'Stop':
-    for number in SIGNALS:
+    for number in SIGNALS if self._takes else ():
       if self._before[number] != signal.SIG_IGN:  # as of `nohup` and `command &`
         signal.signal(number, self._tell)
     watch.answer(Answer.END)
     return self
 
   def __exit__(self, *error: object) -> None:
-    for number in SIGNALS:
+    for number in SIGNALS if self._takes else ():
       signal.signal(number, self._before[number])
     watch.answer(Answer.INTERRUPT)
 

@@ -58,6 +58,14 @@ def jax(dtype: str = 'float32', cached: bool = True, workdir: str = '') -> None:
   library.config.update('jax_enable_x64', dtype == 'float64')
 
 
+def types(dtype: str) -> None:
+  """Lets JAX compute in `dtype`, where no command has: a program that calls the library may have other uses of it."""
+  import jax as library
+
+  if dtype == 'float64':
+    library.config.update('jax_enable_x64', True)
+
+
 def check_platform() -> None:
   """Holds JAX's platform against CMPE_JAX_PLATFORM, if that is set: else a run would train on the CPU unseen.
 

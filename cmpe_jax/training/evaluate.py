@@ -1,6 +1,7 @@
 """One exact pass over a split: every example once, whatever the batch size and the number of devices."""
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -12,11 +13,11 @@ import ml_collections
 from cmpe_jax import config as configuration
 from cmpe_jax.data import classes, datasets, marks
 from cmpe_jax.runtime import mesh as meshes
-from cmpe_jax.runtime import processes
+from cmpe_jax.runtime import processes, start
 from cmpe_jax.runtime.signals import Stop
-from cmpe_jax.training import rerun
+from cmpe_jax.training import chosen, rerun
 from cmpe_jax.training.account import COMPILATION, EVALUATION, Account
-from cmpe_jax.training.checkpoint import Checkpoints
+from cmpe_jax.training.checkpoint import Checkpoints, Notes
 from cmpe_jax.training.console import Console
 from cmpe_jax.training.metrics import Late, Means
 from cmpe_jax.training.run import Run, assemble
@@ -92,34 +93,53 @@ def evaluate(
     UserError: no such checkpoint, a checkpoint of another model or of another test part of its folder, missing data.
   """
   began, console = time.perf_counter(), console or Console()
+  start.types(config.dtype)
+  read = chosen.read_together(workdir, which, _read)
+  saved = read.config
   with contextlib.ExitStack() as opened:
-    checkpoints = opened.enter_context(contextlib.closing(processes.together('workdir', lambda: Checkpoints(workdir))))
-    chosen = processes.together('checkpoint', lambda: checkpoints.choose(which))
-    saved = checkpoints.config(chosen)
 
     def open_test() -> tuple[Run, Evaluator]:
-      run = assemble(configuration.as_begun(config, saved))
-      notes = checkpoints.notes(chosen)
+      begun = configuration.as_begun(config, saved)
+      if not begun.pixel_mean and datasets.normalization(begun) != datasets.normalization(saved):
+        begun = datasets.normalized_as(begun, saved)
+        console.say('normalized as in training: mean {}, deviation {}.'.format(*datasets.normalization(saved)))
+      run = assemble(begun)
       if datasets.are_folders(run.config, saved):
-        classes.check(notes.get('classes', ()), run.dataset.class_names, run.config.dataset)
-      configuration.check_resumed(run.config, saved, chosen, model_only=True)
-      if chosen:  # at step 0 nothing has been trained on
-        configuration.check_tested(run.config, saved)
-        if changed := _changed(run, saved, notes.get('files', {})):
+        classes.check(read.notes.get('classes', ()), run.dataset.class_names, run.config.dataset)
+      configuration.check_resumed(run.config, saved, read.step, model_only=True)
+      if read.step:  # at step 0 nothing has been trained on
+        configuration.check_tested(*(datasets.normalized_as(each, each) for each in (run.config, saved)))
+        if changed := _changed(run, saved, read.notes.get('files', {})):
           console.say(changed)
       return run, Evaluator(run, 'test')
 
     run, evaluator = processes.together('configuration and data', open_test)
     opened.enter_context(contextlib.closing(evaluator))
-    processes.check_same({'checkpoint': chosen})
     values: dict[str, float] = {}
-    for name, averaged in (('eval', False), ('eval_ema', True)):
-      if not averaged or saved.ema_decay:
-        variables = meshes.replicate(jax.device_get(checkpoints.variables(chosen, averaged)), run.mesh)
-        values |= {f'{name}/{key}': value for key, value in evaluator(variables).items()}
+    for name, variables in read.variables.items():
+      figures = evaluator(meshes.replicate(variables, run.mesh))
+      values |= {f'{name}/{key}': value for key, value in figures.items()}
     processes.barrier('end')
-  console.tested(values, time.perf_counter() - began, str(checkpoints.directory / str(chosen)))
+  console.tested(values, time.perf_counter() - began, read.place)
   return values
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read:
+  """What an evaluation needs of a checkpoint; `variables`: by the name of their figures, on the host."""
+
+  config: ml_collections.ConfigDict
+  notes: Notes
+  variables: dict[str, dict[str, Any]]
+  step: int
+  place: str
+
+
+def _read(checkpoints: Checkpoints, step: int) -> _Read:
+  saved, notes = checkpoints.config(step), checkpoints.notes(step)
+  ways = {'eval': False} | ({'eval_ema': True} if saved.ema_decay else {})
+  variables = {name: jax.device_get(checkpoints.variables(step, averaged)) for name, averaged in ways.items()}
+  return _Read(saved, notes, variables, step, str(checkpoints.directory / str(step)))
 
 
 def _changed(run: Run, saved: ml_collections.ConfigDict, then: marks.Marks) -> str:

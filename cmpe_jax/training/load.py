@@ -1,13 +1,34 @@
 """`load_model`: a trained network in one line, for notebooks and tools."""
 
-import contextlib
+import dataclasses
 from typing import Any
 
 import ml_collections
 
 from cmpe_jax.models import builder
 from cmpe_jax.models.resnet import ResNet
+from cmpe_jax.runtime import start
+from cmpe_jax.training import chosen
 from cmpe_jax.training.checkpoint import Checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+  """What a checkpoint holds of a network.
+
+  Attributes:
+    model: the Flax module.
+    variables: {'params', 'batch_stats'}, or their moving averages if the run kept them.
+    config: of the run.
+    class_names: () where an older version did not keep them.
+    step: of the checkpoint.
+  """
+
+  model: ResNet
+  variables: dict[str, Any]
+  config: ml_collections.ConfigDict
+  class_names: tuple[str, ...]
+  step: int
 
 
 def load_model(workdir: str, checkpoint: str = 'best') -> tuple[ResNet, dict[str, Any], ml_collections.ConfigDict]:
@@ -25,18 +46,20 @@ def load_model(workdir: str, checkpoint: str = 'best') -> tuple[ResNet, dict[str
   Raises:
     UserError: no complete checkpoint there.
   """
-  return read(workdir, checkpoint)[:3]
+  found = read(workdir, checkpoint)
+  return found.model, found.variables, found.config
 
 
-def read(
-  workdir: str, checkpoint: str = 'best'
-) -> tuple[ResNet, dict[str, Any], ml_collections.ConfigDict, tuple[str, ...]]:
-  """What `load_model` gives, and the names of the classes; () where an older version did not keep them."""
-  with contextlib.closing(Checkpoints(workdir)) as found:
-    step = found.choose(checkpoint)
+def read(workdir: str, checkpoint: str = 'best') -> Loaded:
+  """What `load_model` gives, and more."""
+
+  def load(found: Checkpoints, step: int) -> Loaded:
     config = found.config(step)
+    start.types(config.dtype)
     classes = tuple(found.notes(step).get('classes', ()))
-    return network(config), found.variables(step, averaged=config.ema_decay > 0), config, classes
+    return Loaded(network(config), found.variables(step, averaged=config.ema_decay > 0), config, classes, step)
+
+  return chosen.read(workdir, checkpoint, load)
 
 
 def network(config: ml_collections.ConfigDict) -> ResNet:

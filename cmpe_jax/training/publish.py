@@ -1,6 +1,5 @@
 """Writes weights that travel: `save_pretrained('runs/digits', 'digits')`. `pretrained` reads them."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,7 +18,6 @@ from cmpe_jax.errors import UserError
 from cmpe_jax.models import paths
 from cmpe_jax.runtime import files, places
 from cmpe_jax.training import card, rerun, trained, writer
-from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.pretrained import CARD, DESCRIPTION, LIBRARY, WEIGHTS
 
 
@@ -42,11 +40,9 @@ def save_pretrained(
   """
   run = by_its_name(trained.open_run(workdir, checkpoint))
   folder = pathlib.Path(directory).expanduser()
-  with contextlib.closing(Checkpoints(workdir)) as found:
-    step = found.choose(checkpoint)
   lines = writer.read(places.place(workdir) / writer.FILE)
-  figures = card.figures(lines, step, run.config, checkpoint)
-  written = card.text(folder.resolve().name, run, step, figures, license, notes)
+  figures = card.figures(lines, run.step, run.config, checkpoint)
+  written = card.text(folder.resolve().name, run, run.step, figures, license, notes)
   if (folder / CARD).exists() and not card.is_one((folder / CARD).read_text(errors='replace')):
     raise UserError(f'{folder / CARD} is no card of {LIBRARY} and would be overwritten: give an empty folder.')
   write(run, folder)

@@ -46,8 +46,9 @@ class Run:
 
   @functools.cached_property
   def marks(self) -> marks.Marks:
-    """Which files it trains on and tests on."""
-    return marks.of(self.dataset.content)
+    """Which files it trains on, holds out and tests on."""
+    held_out = functools.partial(splits.rows_of, self.config, 'validation')
+    return marks.of(self.dataset.content, held_out if self.config.validation else None)
 
   @functools.cached_property
   def schedule(self) -> schedule.Schedule:

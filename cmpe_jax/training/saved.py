@@ -28,7 +28,7 @@ class Damaged(UserError):
   def __init__(self, path: epath.Path, why: str):
     """`path` of the checkpoint; `why` in a few words."""
     super().__init__(f'{path} is damaged ({why}): remove it to go on from the one before it.')
-    self.why = why
+    self.path, self.why = path, why
 
 
 def steps(directory: epath.Path) -> list[int]:

@@ -10,11 +10,12 @@ import ml_collections
 from cmpe_jax import config as configuration
 from cmpe_jax.data import statistics
 from cmpe_jax.data.source import Source
+from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import lock, processes
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime.profiler import Profiler
 from cmpe_jax.runtime.signals import Stop
-from cmpe_jax.runtime.start import seconds_before
+from cmpe_jax.runtime.start import seconds_before, types
 from cmpe_jax.training import run as runs
 from cmpe_jax.training import starts
 from cmpe_jax.training.account import CHECKPOINTS, EVALUATION, Account
@@ -52,6 +53,7 @@ def train(
     UserError: a wrong input, or a loss that is not finite.
     Interrupted: SIGTERM or SIGINT; the state is saved, the same call goes on.
   """
+  types(config.dtype)
   began, console, account = time.perf_counter(), console or Console(), Account(seconds_before())
   with Stop() as stop, contextlib.ExitStack() as opened:
     data = opened.enter_context(contextlib.ExitStack())
@@ -68,6 +70,7 @@ def train(
     state, start = first_state(run, checkpoints, console)
     writer = opened.enter_context(contextlib.closing(Writer(workdir, start)))
     total = run.schedule.total
+    _check_total(total, profile, checkpoints)
     if start >= total:
       console.say(f'nothing left to do: step {start} of {total} is done (raise epochs to train on).')
     profiler = opened.enter_context(Profiler(workdir, profile if start < total else None))
@@ -88,6 +91,14 @@ def train(
     processes.barrier('end')
   console.trained(values, time.perf_counter() - began, str(checkpoints.directory / str(chosen)), workdir)
   return values
+
+
+def _check_total(total: int, profile: tuple[int, int] | None, checkpoints: Checkpoints) -> None:
+  """Raises `UserError` if there is nothing to train, or to profile."""
+  if not total and not checkpoints.steps():
+    raise UserError(f'epochs gives {total} steps, and there is no checkpoint to evaluate: raise it.')
+  if profile and profile[0] > total > 0:
+    raise UserError(f'profile={profile[0]}:{profile[1]} is after the last step, {total}: give earlier steps.')
 
 
 def _open(

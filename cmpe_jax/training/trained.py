@@ -16,6 +16,7 @@ from cmpe_jax.errors import UserError
 from cmpe_jax.models import builder
 from cmpe_jax.models.precision import at_least_float32
 from cmpe_jax.models.resnet import ResNet
+from cmpe_jax.runtime import start
 from cmpe_jax.training import load, pretrained, step
 
 
@@ -29,6 +30,7 @@ class Trained:
     config: the run's.
     dataset: that it was trained on.
     names: of the classes, for people.
+    step: of the checkpoint; 0 where they travelled.
   """
 
   model: ResNet
@@ -36,6 +38,7 @@ class Trained:
   config: ml_collections.ConfigDict
   dataset: Dataset
   names: tuple[str, ...]
+  step: int = 0
 
   def square(self, data: bytes, name: str) -> np.ndarray:
     """An image file as the network sees it in an evaluation: uint8[image_size, image_size, 3].
@@ -106,10 +109,8 @@ def open_run(workdir: str, checkpoint: str = 'best', data_dir: str | None = None
     UserError: no complete checkpoint in `workdir`; a class folder that is not where it was, or has another number of
       classes and it is not known which there were.
   """
-  model, variables, config, kept = load.read(workdir, checkpoint)
-  if config.dtype == 'float64' and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-    jax.config.update('jax_enable_x64', True)
-    model, variables, config, kept = load.read(workdir, checkpoint)
+  found = load.read(workdir, checkpoint)
+  config, kept = found.config, found.class_names
   if data_dir is not None:
     config.data_dir = data_dir
   dataset = datasets.describe(config)
@@ -120,7 +121,7 @@ def open_run(workdir: str, checkpoint: str = 'best', data_dir: str | None = None
       f'dataset={config.dataset!r} has {dataset.num_classes} classes now, and the network in {workdir} '
       f'{config.model.num_classes}: make them as they were.'
     )
-  return Trained(model, variables, config, dataset, class_names(dataset))
+  return Trained(found.model, found.variables, config, dataset, class_names(dataset), found.step)
 
 
 def from_pretrained(name: str, data_dir: str = '') -> Trained:
@@ -138,8 +139,7 @@ def from_pretrained(name: str, data_dir: str = '') -> Trained:
   found = pretrained.read(pretrained.find(name))
   config = found.config
   config.data_dir = data_dir
-  if config.dtype == 'float64':
-    jax.config.update('jax_enable_x64', True)
+  start.types(config.dtype)
   dataset = Dataset(
     name=config.dataset,
     image_size=config.image_size,

@@ -78,8 +78,8 @@ def _other(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], ml_collec
   """
   place = places.place(config.init_from)
   if places.is_bucket(place) or (place / 'checkpoints').exists():
-    _, variables, saved, names = saved_runs.read(config.init_from)
-    return variables, saved, _same_classes(saved, names, config)
+    loaded = saved_runs.read(config.init_from)
+    return loaded.variables, loaded.config, _same_classes(loaded.config, loaded.class_names, config)
   found = pretrained.read(pretrained.find(config.init_from, others='a workdir with checkpoints, '))
   return found.variables, found.config, _same_classes(found.config, found.class_names, config)
 
@@ -92,13 +92,12 @@ def _same_classes(saved: ml_collections.ConfigDict, names: tuple[str, ...], conf
 
 
 def _shown(config: ml_collections.ConfigDict, saved: ml_collections.ConfigDict) -> list[str]:
-  """A line if the weights are known to have seen images that were normalized in another way."""
-  dataset = datasets.describe(config)
-  theirs = tuple(saved.pixel_mean), tuple(saved.pixel_std)
-  if not saved.pixel_mean or theirs == (dataset.mean, dataset.std):
+  """A line if the weights have seen images that were normalized in another way."""
+  (mean, std), theirs = (datasets.normalization(each) for each in (config, saved))
+  if (mean, std) == theirs:
     return []
   return [
-    f'normalized by mean {dataset.mean} and deviation {dataset.std}; these weights were trained with {theirs[0]} and '
+    f'normalized by mean {mean} and deviation {std}; these weights were trained with {theirs[0]} and '
     f'{theirs[1]}, which pixel_mean and pixel_std can set'
   ]
 

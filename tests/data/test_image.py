@@ -225,3 +225,16 @@ def test_resize_takes_the_centred_square():
   assert (image.resize(pixels, 32) == 200).all()
   assert image.resize(pixels, 8).shape == (8, 8, 3)
   assert (image.resize(pixels, 8)[2:6, 2:6] == 200).all()
+
+
+def test_more_than_8_bits_are_scaled_or_refused():
+  """Pillow would clip them: nearly all of a picture white, without a word."""
+  ramp = np.arange(0, 65_536, dtype=np.uint16).reshape(256, 256)
+  expected = np.arange(0, 65_536).reshape(256, 256) / 257
+  pgm = b'P5 256 256 65535\n' + ramp.astype('>u2').tobytes()
+  for data in (pgm, encode(Image.fromarray(ramp), 'PNG'), encode(Image.fromarray(ramp), 'TIFF')):
+    pixels = image.decode(data, 'ramp')
+    assert np.abs(pixels - expected[..., None]).max() <= 0.5
+  for kind in (np.int32, np.float32):
+    with pytest.raises(UserError, match=r'ramp is not a readable image \(its pixels have 32 bits.*convert it to 8'):
+      image.decode(encode(Image.fromarray(ramp.astype(kind)), 'TIFF'), 'ramp')

@@ -1,13 +1,15 @@
 """What is kept of a folder's files, and what is said when they are others."""
 
+import functools
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import cmpe_jax
 from cmpe_jax import config as configuration
-from cmpe_jax.data import datasets, marks
+from cmpe_jax.data import datasets, marks, splits
 from cmpe_jax.errors import UserError
 
 NAME = 'folder:flowers'
@@ -18,6 +20,9 @@ class Files:
 
   def __init__(self, train, test):
     self._names = {'train': train.split(), 'test': test.split()}
+
+  def labels(self, stored):
+    return np.zeros(len(self._names[stored]), np.int32)
 
   def names(self, stored):
     return self._names[stored]
@@ -56,6 +61,25 @@ def test_images_that_change_sides_are_refused():
   with pytest.raises(UserError, match=r'1 images of its train part are files of the test part then, which was kept fo'):
     changes(then, ('a/1 a/2 a/3', 'a/4'), True)
   assert '0 files more and 1 fewer' in changes(then, ('a/1 a/2 a/3', 'a/4'))
+
+
+def test_a_held_out_part_that_would_be_another_is_refused():
+  """One file more draws it anew, from all training images."""
+  config = configuration.base()
+  config.validation = 0.2
+  rows = functools.partial(splits.rows_of, config, 'validation')
+  names = [f'a/{number}' for number in range(40)]
+  then, same, more = (marks.of(Files(' '.join(train), 'a/x'), rows) for train in (names, names, [*names, 'a/40']))
+  assert marks.changes(then, same, NAME, True) == ''
+  others = set(rows(np.zeros(40, int))) ^ set(rows(np.zeros(41, int)))
+  shown, hidden = (others & set(rows(np.zeros(count, int))) - {40} for count in (41, 40))
+  assert shown
+  said = f'validation: {len(shown)} that were trained on would be, {len(hidden)} that were would be trained on. Put'
+  with pytest.raises(UserError, match=said):
+    marks.changes(then, more, NAME, True)
+  assert marks.changes(then, more, NAME, False) == ''  # the test part is the same
+  with pytest.raises(UserError, match='held out for validation: its train part is another one'):
+    marks.changes(marks.of(Files(' '.join(names), 'a/x')), more, NAME, True)  # of a version that did not note it
 
 
 def fill(root, names):

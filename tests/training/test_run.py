@@ -12,6 +12,7 @@ import cmpe_jax
 from cmpe_jax import config as configuration
 from cmpe_jax.data import resident, streamed
 from cmpe_jax.data.datasets import folder
+from cmpe_jax.errors import UserError
 from cmpe_jax.training.console import Console
 from cmpe_jax.training.writer import Writer
 
@@ -108,3 +109,16 @@ def test_a_program_follows_the_steps_of_a_run(tmp_path):
     cmpe_jax.train(small(), str(tmp_path / 'run'), console=Console(log, lambda *step: seen.append(step)))
   assert seen == [(1, 2), (2, 2)]
   assert 'test accuracy' in (tmp_path / 'log').read_text()
+
+
+@pytest.mark.parametrize(
+  ('keys', 'profile', 'said'),
+  [
+    ({'epochs': 0.0}, None, 'epochs gives 0 steps, and there is no checkpoint to evaluate: raise it'),
+    ({}, (100, 105), 'profile=100:105 is after the last step, 2: give earlier steps'),
+    ({'seed': 2**32}, None, 'seed=4294967296 is out of range: it must be from 0 to 4294967295'),  # JAX would cut it
+  ],
+)
+def test_what_would_do_nothing_is_said(tmp_path, keys, profile, said):
+  with pytest.raises(UserError, match=said):
+    cmpe_jax.train(small(**keys), str(tmp_path / 'run'), profile)

@@ -4,6 +4,7 @@ import dataclasses
 
 import ml_collections
 
+from cmpe_jax.data.datasets import folder
 from cmpe_jax.data.datasets.dataset import Dataset
 from cmpe_jax.data.datasets.digits import HandwrittenDigits
 from cmpe_jax.data.datasets.folder import ClassFolder
@@ -73,10 +74,34 @@ def describe(config: ml_collections.ConfigDict) -> Dataset:
   return found
 
 
+def normalization(config: ml_collections.ConfigDict) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """Mean and deviation by which a configuration's images are normalized, whether it or its dataset says so.
+
+  Reads nothing. Raises `UserError`: unknown name.
+  """
+  if config.pixel_mean:
+    return tuple(config.pixel_mean), tuple(config.pixel_std)
+  if are_folders(config):
+    return folder.MEAN, folder.STD
+  known = _known(config.dataset)
+  return known.mean, known.std
+
+
+def normalized_as(config: ml_collections.ConfigDict, trained: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """`config` with the mean and deviation of the images that a network was trained on."""
+  found = config.copy_and_resolve_references()
+  found.pixel_mean, found.pixel_std = normalization(trained)
+  return found
+
+
 def _find(config: ml_collections.ConfigDict) -> Dataset:
   if config.dataset.startswith(FOLDER_PREFIX):
     return ClassFolder(config.dataset.removeprefix(FOLDER_PREFIX), config.split_seed, config.split_by).describe(config)
-  if config.dataset not in DATASETS:
+  return _known(config.dataset).describe(config)
+
+
+def _known(name: str) -> TfdsDataset:
+  if name not in DATASETS:
     names = ', '.join(repr(name) for name in DATASETS)
-    raise UserError(f"dataset={config.dataset!r} is not known. Choose one of: {names}, or 'folder:PATH'.")
-  return DATASETS[config.dataset].describe(config)
+    raise UserError(f"dataset={name!r} is not known. Choose one of: {names}, or 'folder:PATH'.")
+  return DATASETS[name]

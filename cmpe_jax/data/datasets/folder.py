@@ -15,6 +15,7 @@ from cmpe_jax.data.source import Arrays
 from cmpe_jax.errors import UserError
 
 TEST_FOLDERS = ('test', 'val', 'valid', 'validation')
+PARTS = ('train', 'training', *TEST_FOLDERS, 'testing')
 TEST_PART = 0.2  # of each class, when the folder has no test sub-folder
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
@@ -174,7 +175,10 @@ def _below(root: pathlib.Path, paths: Sequence[str]) -> list[str]:
 
 
 def _sub(root: pathlib.Path, name: str) -> pathlib.Path | None:
-  return root / name if (root / name).is_dir() else None
+  """The folder of this name, or one that is written in capitals."""
+  if (root / name).is_dir():
+    return root / name
+  return next((path for path in sorted(root.iterdir()) if path.name.lower() == name and path.is_dir()), None)
 
 
 def _classes(root: pathlib.Path, expected: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Files]:
@@ -193,6 +197,11 @@ def _classes(root: pathlib.Path, expected: tuple[str, ...] = ()) -> tuple[tuple[
   names = expected or tuple(found)
   if len(names) < 2:
     raise UserError(f'folder {str(root)!r} has one class, {names[0]!r}. A classifier needs at least two sub-folders.')
+  if all(name.lower() in PARTS for name in names):
+    raise UserError(
+      f'folder {str(root)!r} has {" and ".join(map(repr, names))} where class folders are expected: call the parts '
+      f"'train' and 'test', with the class folders in them."
+    )
   if empty := [name for name, paths in found.items() if not paths]:
     raise UserError(f'class folders {empty} in {str(root)!r} hold no images. Fill or remove them.')
   paths = [path for name in names for path in found.get(name, ())]

@@ -87,9 +87,16 @@ def prepare(dataset: Preparable, root: pathlib.Path, request: Request) -> pathli
     check(directory, dataset, request.partial)
 
   directory = _install(stored, root, build, request.adopt)
-  missing = dataset.missing(set(records.counts(directory)), request)
-  if missing and not request.partial:
-    raise UserError(f'{str(directory)!r} was prepared without {sorted(missing)}. Remove it and prepare again.')
+  if not request.partial:
+    have = records.counts(directory)
+    if missing := dataset.missing(set(have), request):
+      raise UserError(f'{str(directory)!r} was prepared without {sorted(missing)}. Remove it and prepare again.')
+    for split, count in have.items():
+      if count != dataset.counts.get(split, count):  # ImageNet's test images have no labels, and no number here
+        raise UserError(
+          f'{str(directory)!r} was prepared with --partial: {count:,} examples in split {split!r} instead of '
+          f'{dataset.counts[split]:,}. Remove it and prepare again, or give --partial.'
+        )
   return directory
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import io
 import os
 import pathlib
@@ -10,7 +11,7 @@ from typing import Any
 
 import grain
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import ExifTags, Image
 
 from cmpe_jax.data import image, records
 from cmpe_jax.errors import UserError
@@ -62,20 +63,38 @@ def read(builder: Any, split: str) -> Iterator[Example]:
   info = builder.info.splits[split]
   skip = {'image': tfds.decode.SkipDecoding()}
   if builder.info.file_format is tfds.core.FileFormat.ARRAY_RECORD:
-    yield from builder.as_data_source(split, decoders=skip)
+    place = f'split {split!r} in {str(builder.data_path)!r}'
+    with _readable(place):
+      source = builder.as_data_source(split, decoders=skip)
+    for position in range(info.num_examples):
+      with _readable(f'example {position} of {place}'):
+        example = source[position]
+      yield example
     return
   for path, expected in zip(info.filepaths, info.shard_lengths, strict=True):
-    count = 0
-    try:
-      for record in grain.experimental.TFRecordIterDataset(os.fspath(path)):
-        yield builder.info.features.deserialize_example_np(record, decoders=skip)
-        count += 1
-    except ValueError as error:
-      raise UserError(
-        f'{str(path)!r} is truncated or damaged after {count} records ({error}). Copy it again.'
-      ) from error
+    count, found = 0, iter(())
+    with _readable(repr(str(path))):
+      found = iter(grain.experimental.TFRecordIterDataset(os.fspath(path)))
+    while True:
+      with _readable(f'{str(path)!r} after {count} records'):
+        record = next(found, None)
+        example = None if record is None else builder.info.features.deserialize_example_np(record, decoders=skip)
+      if example is None:
+        break
+      yield example
+      count += 1
     if count != expected:
       raise UserError(f'{str(path)!r} holds {count} records instead of {expected}. Copy it again.')
+
+
+@contextlib.contextmanager
+def _readable(place: str) -> Iterator[None]:
+  """Whatever TFDS, Grain, ArrayRecord or protobuf raise becomes a `UserError`."""
+  try:
+    yield
+  except Exception as error:
+    first = (str(error) or type(error).__name__).splitlines()[0][:150].rstrip('.')  # Grain shows the record itself
+    raise UserError(f'{place} is missing, truncated or damaged ({first}). Copy it again.') from error
 
 
 def shrink(examples: Iterable[Example], shorter_side: int) -> Iterator[Example]:
@@ -96,9 +115,11 @@ def smaller(data: bytes, name: str, shorter_side: int) -> bytes:
     return data
   scale = shorter_side / min(width, height)
   pixels = Image.fromarray(image.decode(data, name))
+  exif = Image.Exif()
+  exif[ExifTags.Base.Orientation] = turned = image.orientation(data, name)
   file = io.BytesIO()
   pixels.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC).save(
-    file, 'JPEG', quality=QUALITY
+    file, 'JPEG', quality=QUALITY, **({'exif': exif} if turned != 1 else {})
   )
   return file.getvalue()
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import requests
 import tensorflow_datasets as tfds
-from PIL import Image
+from PIL import ExifTags, Image
 
-from cmpe_jax.data import records
+from cmpe_jax.data import image, records
 from cmpe_jax.data.datasets import DATASETS
 from cmpe_jax.data.preparation import archives, install, rewrite
 from cmpe_jax.data.preparation.install import Request
@@ -147,6 +147,20 @@ def test_imagenet_stored_smaller(imagenet, tmp_path):
     assert Image.open(io.BytesIO(example['image'])).size == (round(width * 64 / 70), 64)
 
 
+def test_a_smaller_image_still_says_how_it_is_turned():
+  def encoded(orientation):
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.linear_gradient('L').resize((90, 60)).save(file, 'JPEG', exif=exif)
+    return file.getvalue()
+
+  for orientation in range(1, 9):
+    small = rewrite.smaller(encoded(orientation), 'photo', 30)
+    assert image.orientation(small, 'photo') == orientation
+    assert image.decode(small, 'photo').shape == (30, 45, 3)
+    assert image.decode(small, 'photo', upright=True).shape == ((30, 45, 3) if orientation < 5 else (45, 30, 3))
+
+
 def test_adopts_tfrecord(imagenet, tmp_path):
   """TFDS prepares TFRecord; the rewritten ArrayRecord has the same examples in the same order."""
   folder, files = imagenet
@@ -168,7 +182,7 @@ def test_adopts_tfrecord(imagenet, tmp_path):
 
   path = pathlib.Path(builder.info.splits['train'].filepaths[0])
   path.write_bytes(path.read_bytes()[:-1000])
-  with pytest.raises(UserError, match='truncated or damaged after 11 records'):
+  with pytest.raises(UserError, match=r'after 11 records is missing, truncated or damaged \(.{1,150}\)\. Copy'):
     list(rewrite.read(tfds.builder_from_directory(builder.data_path), 'train'))
   with pytest.raises(UserError, match='not a prepared dataset'):
     install.prepare(DATASETS['imagenet2012'], tmp_path / 'other', Request(adopt=tmp_path, partial=True))

@@ -1,0 +1,54 @@
+"""Readers of a run that is training: it deletes the checkpoint that they have chosen."""
+
+import contextlib
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cmpe_jax
+from cmpe_jax import config as configuration
+from cmpe_jax import models
+from cmpe_jax.runtime import mesh as meshes
+from cmpe_jax.training import optimizer, state
+from cmpe_jax.training.checkpoint import Checkpoints
+from cmpe_jax.training.saved import Damaged
+
+SAVES = 15
+
+
+def test_a_network_is_read_while_its_run_saves_and_deletes(tmp_path):
+  config = configuration.base()
+  config.model.update({'depth': 8, 'block': 'basic', 'gate': 'se', 'num_classes': 10})
+  config.image_size = 8
+  variables = models.init(models.build(config.model), jax.random.key(0), 8)
+  first = state.create(variables, optimizer.make(config, lambda _: 0.1), ema=False)
+  first = meshes.replicate(first, meshes.make(jax.devices()[:1]))
+  failed = []
+
+  def save():
+    with contextlib.closing(Checkpoints(str(tmp_path), 1)) as checkpoints:
+      for step in range(1, SAVES + 1):
+        checkpoints.save(first.replace(step=jnp.int32(step)), config)
+        checkpoints.wait()
+
+  with contextlib.closing(Checkpoints(str(tmp_path), 1)) as checkpoints:
+    checkpoints.save(first, config)
+  run = threading.Thread(target=save)
+  run.start()
+  count = 0
+  while run.is_alive():
+    try:
+      found = cmpe_jax.load_model(str(tmp_path), 'newest')[1]
+      count += 1
+    except Exception as error:
+      failed.append(error)
+  assert not failed
+  assert count > 2
+  jax.tree.map(np.testing.assert_array_equal, found, variables)
+
+  (tmp_path / 'checkpoints' / str(SAVES) / 'state' / '_METADATA').write_text('{')  # damaged for good
+  with pytest.raises(Damaged, match=f'checkpoints/{SAVES} is damaged'):
+    cmpe_jax.load_model(str(tmp_path))

@@ -1,7 +1,6 @@
 """From the start of `python -m cmpe_jax.main` to its first finished step, without and with compiled programs kept.
 
-    python -m benchmarks.first_step --config configs/cifar10_resnet164.py configs/cifar10_resnet110.py \
-      --json=benchmarks/first_step.json
+    python -m benchmarks.first_step --config configs/cifar10_resnet164.py --rounds=10 --json=benchmarks/first_step.json
 
 Each run is a process of its own, on one batch of random images in a folder. "drawn" is the program as it is: initial
 values are drawn with NumPy. "jit" initializes as is common, by `jax.jit(model.init)`, all else equal.
@@ -134,6 +133,7 @@ def main() -> None:
   options, overrides = parser.parse_known_args()
   overrides.append(f'--config.batch_size={options.batch_size}')
   found: dict[str, dict[str, list[dict[str, float]]]] = {}
+  began, done, runs = time.perf_counter(), 0, options.rounds * len(options.config) * len(options.inits) * 2
   with tempfile.TemporaryDirectory() as images:
     write_images(pathlib.Path(images), options.batch_size, side=32)
     for number in range(options.rounds):
@@ -142,7 +142,11 @@ def main() -> None:
         for init in options.inits:
           with tempfile.TemporaryDirectory() as cache:
             for state in ('cold', 'warm'):
-              print(f'round {number + 1}: {name}, {init}, {state} ...', file=sys.stderr, flush=True)
+              left = f', ETA {(time.perf_counter() - began) / done * (runs - done) / 60:.0f} min' if done else ''
+              done += 1
+              print(
+                f'round {number + 1}: {name}, {init}, {state} ({done} of {runs}{left}) ...', file=sys.stderr, flush=True
+              )
               seconds = measure(init, config, overrides, pathlib.Path(images), pathlib.Path(cache))
               found.setdefault(name, {}).setdefault(f'{init} {state}', []).append(seconds)
   from cmpe_jax.tools.benchmark import costs

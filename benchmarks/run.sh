@@ -47,8 +47,7 @@ peer() {
 }
 
 first_step() {
-  "$PYTHON" -m benchmarks.first_step --config configs/cifar10_resnet164.py configs/cifar10_resnet110.py \
-    --json=benchmarks/first_step.json
+  "$PYTHON" -m benchmarks.first_step --config configs/cifar10_resnet164.py --rounds=10 --json=benchmarks/first_step.json
 }
 
 # IMAGES: a folder with JPEG photos.

@@ -111,9 +111,12 @@ def first_step(found: Found) -> str:
   rows = [['', 'initialization', 'cache', *phases]]
   for name, ways in found['configs'].items():
     for way, rounds in ways.items():
-      medians = [statistics.median(one[phase] for one in rounds) for phase in phases]
-      rows.append([f'`{name}`', *way.split(), *(f'{value:.1f}' for value in medians)])
-  return markdown(rows)
+      seconds = {phase: [one[phase] for one in rounds] for phase in phases}
+      cells = [f'{statistics.median(seconds[phase]):.1f}' for phase in phases[:-1]]
+      total = seconds[phases[-1]]
+      cells.append(_spread([statistics.median(total), min(total), max(total)], digits=1))
+      rows.append([f'`{name}`', *way.split(), *cells])
+  return markdown(rows) + f'\n\nMedians of {len(rounds)} rounds; in brackets the range of the totals.'
 
 
 def reading(found: Found) -> str:

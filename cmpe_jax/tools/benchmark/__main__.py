@@ -10,7 +10,7 @@ from absl import flags
 
 from cmpe_jax import names
 from cmpe_jax.errors import UserError
-from cmpe_jax.runtime import command
+from cmpe_jax.runtime import command, printing
 
 USAGE = (
   'Usage: python -m cmpe_jax.tools.benchmark step --config=configs/X.py, or input --images=DIR; --help after either.'
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     step_flags()
     return command.run(measure_step, argv[:1] + argv[2:])
   if name in ('--help', '-h'):
-    print(__doc__)
+    printing.line(__doc__)
     return command.DONE
 
   def wrong() -> None:

@@ -39,19 +39,19 @@ class Store:
     self.cells: dict[str, dict[str, Any]] = found['cells']
 
   def put(self, name: str, values: dict[str, Any]) -> None:
-    """Keeps one cell, and those that another command has written meanwhile."""
+    """Keeps one cell, and those that another command has written meanwhile. Raises `UserError` if it cannot."""
     if self._path is None:
       self.cells |= {name: values}
       return
-    with files.alone(self._path):
+    with files.chosen(self._path, 'json'), files.alone(self._path):
       self.cells = read(self._path)['cells'] | {name: values}
       write(self._path, self._about, dict(sorted(self.cells.items())))
 
 
 def write(path: pathlib.Path, about: dict[str, Any], cells: dict[str, Any]) -> None:
-  """Replaces the file at once, so that it is never half written. A cell is a line."""
+  """Replaces the file at once, so that it is never half written. A cell is a line. Raises `UserError` if it cannot."""
   lines = ',\n'.join(f'  {json.dumps(name)}: {json.dumps(values)}' for name, values in cells.items())
-  files.replace(path, f'{{\n "about": {json.dumps(about)},\n "cells": {{\n{lines}\n }}\n}}\n')
+  files.write(path, f'{{\n "about": {json.dumps(about)},\n "cells": {{\n{lines}\n }}\n}}\n', 'json')
 
 
 def read(path: pathlib.Path | None) -> dict[str, dict[str, Any]]:
@@ -97,8 +97,7 @@ def of_setting(
   compiled: Any = lowered.compile()
   seconds, text = time.perf_counter() - began, compiled.as_text()
   if folder:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f'{setting.name.replace(" ", "_")}.txt').write_text(text)
+    files.write(folder / f'{setting.name.replace(" ", "_")}.txt', text, 'programs')
   found = {'program': key, **cost.of_program(lowered, compiled)._asdict(), **programs.memory(compiled)}
   return found | {'largest': hlo.largest(text, LARGEST), 'seconds': seconds, 'groups': fusions.groups(text)}
 

@@ -23,9 +23,10 @@ import tensorflow_datasets as tfds
 from cmpe_jax.data import decoder, reader, records
 from cmpe_jax.data.preparation import rewrite
 from cmpe_jax.data.source import Call
-from cmpe_jax.errors import UserError
+from cmpe_jax.errors import UserError, check_range
 from cmpe_jax.runtime import files
-from cmpe_jax.tools.shared import origin
+from cmpe_jax.runtime.printing import line
+from cmpe_jax.tools.shared import arguments, origin
 
 SUFFIXES = ('.jpg', '.jpeg')
 COLUMNS = ('images_per_cpu_second', 'images_per_second')
@@ -33,18 +34,20 @@ Way = Callable[[int], None]  # reads so many images
 
 
 def main(argv: Sequence[str]) -> None:
-  """The command; `argv` without the program's name. Raises `UserError`: no photos, no TensorFlow."""
+  """The command; `argv` without the program's name. Raises `UserError`: no photos, no TensorFlow, no such file."""
   parser = argparse.ArgumentParser(prog='cmpe_jax.tools.benchmark input', description=__doc__)
   parser.add_argument('--images', type=pathlib.Path, required=True, help='a folder with JPEG photos, at any depth')
-  parser.add_argument('--image_size', type=int, default=224, help='pixels of the crops (default: 224)')
-  parser.add_argument('--batch_size', type=int, default=64, help='images of a batch (default: 64)')
+  parser.add_argument('--image_size', type=arguments.positive, default=224, help='pixels of the crops (default: 224)')
+  parser.add_argument('--batch_size', type=arguments.positive, default=64, help='images of a batch (default: 64)')
   parser.add_argument(
-    '--count', type=int, default=1024, help='images of a round, whole batches of them (default: 1024)'
+    '--count', type=arguments.positive, default=1024, help='images of a round, whole batches of them (default: 1024)'
   )
-  parser.add_argument('--rounds', type=int, default=5, help='alternating rounds of each way (default: 5)')
+  parser.add_argument('--rounds', type=arguments.positive, default=5, help='rounds of each way, in turns (default: 5)')
   parser.add_argument('--shorter_side', type=int, default=256, help='of the smaller copies; 0: leave them out')
-  parser.add_argument('--json', type=pathlib.Path, help='a file that gets the rates of every round')
+  parser.add_argument('--json', help='a file that gets the rates of every round')
   options = parser.parse_args(argv)
+  check_range('--shorter_side', options.shorter_side, low=0)
+  file = files.local(options.json, 'json') if options.json else None
   if importlib.util.find_spec('tensorflow') is None:
     raise UserError('the comparison needs TensorFlow: pip install -r requirements-prepare.txt')
   paths = sorted(path for path in options.images.rglob('*') if path.suffix.lower() in SUFFIXES)
@@ -53,20 +56,22 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f'--count={options.count} is less than one batch: give at least --batch_size={options.batch_size}.')
   if not paths:
     raise UserError(f'--images={options.images} holds no .jpg or .jpeg files.')
-  print(f'{len(paths)} photos, {sum(path.stat().st_size for path in paths) / len(paths) / 1e3:.0f} kB each', flush=True)
-  print(f'{os.cpu_count()} cores; our decoder: {decoder.name()}', flush=True)
+  if file:
+    files.check(file, 'json')  # before the long work
+  line(f'{len(paths)} photos, {sum(path.stat().st_size for path in paths) / len(paths) / 1e3:.0f} kB each')
+  line(f'{os.cpu_count()} cores; our decoder: {decoder.name()}')
   found = {}
   with tempfile.TemporaryDirectory() as folder:
     for side in (0, options.shorter_side) if options.shorter_side else (0,):
       ways = _ways(paths, pathlib.Path(folder) / str(side), side, options)
       title = f'stored at shorter side {side}' if side else 'untouched originals'
-      print(f'\n{title}')
+      line(f'\n{title}')
       rates = measure(ways, count, options.rounds)
       report(rates)
       found[title] = {name: dict(zip(COLUMNS, pairs.round(1).T.tolist(), strict=True)) for name, pairs in rates.items()}
-  if options.json:
+  if file:
     about = {'photos': len(paths), 'decoder': decoder.name(), **origin.machine()}
-    files.write(options.json, json.dumps({'about': about, 'sources': found}, indent=1) + '\n', 'json')
+    files.write(file, json.dumps({'about': about, 'sources': found}, indent=1) + '\n', 'json')
 
 
 def measure(ways: dict[str, Way], count: int, rounds: int) -> dict[str, np.ndarray]:
@@ -84,12 +89,12 @@ def measure(ways: dict[str, Way], count: int, rounds: int) -> dict[str, np.ndarr
 def report(rates: dict[str, np.ndarray]) -> None:
   """Prints the medians, and the median, smallest and largest ratio of a round to the last way's."""
   *_, reference = rates.values()
-  print(f'{"":34} {"images/CPU-s":>12} {"images/s":>9} {"ratio":>6}  (of rounds)')
+  line(f'{"":34} {"images/CPU-s":>12} {"images/s":>9} {"ratio":>6}  (of rounds)')
   for name, pairs in rates.items():
     ratios = pairs[:, 0] / reference[:, 0]
     per_cpu, per_second = np.median(pairs, 0)
     spread = f'{ratios.min():.2f}-{ratios.max():.2f}'
-    print(f'{name:34} {per_cpu:12.0f} {per_second:9.0f} {np.median(ratios):6.2f}  ({spread})')
+    line(f'{name:34} {per_cpu:12.0f} {per_second:9.0f} {np.median(ratios):6.2f}  ({spread})')
 
 
 def _ways(paths: list[pathlib.Path], folder: pathlib.Path, side: int, options: argparse.Namespace) -> dict[str, Way]:

@@ -15,8 +15,8 @@ from absl import flags
 
 from cmpe_jax.config import check
 from cmpe_jax.errors import UserError
-from cmpe_jax.runtime import command, start
-from cmpe_jax.runtime.printing import aligned
+from cmpe_jax.runtime import command, files, start
+from cmpe_jax.runtime.printing import aligned, line
 from cmpe_jax.tools.benchmark import costs, times
 from cmpe_jax.tools.benchmark.programs import Setting, settings
 from cmpe_jax.tools.shared import chips, origin
@@ -30,7 +30,9 @@ def main() -> None:
   start.jax(config.dtype, cached=False)  # the time to compile is one of the results
   orders = options.orders or ['pre' if config.model.preact else 'post']
   chosen = settings(orders, options.gates, options.forms, options.modes)
-  file = pathlib.Path(options.json) if options.json else None
+  file = files.local(options.json, 'json') if options.json else None
+  if file:
+    files.check(file, 'json')  # before the long work
   if options.topology:
     foresee(config, chosen, file)
   elif options.breakdown or options.programs:
@@ -63,11 +65,11 @@ def measure(config: ml_collections.ConfigDict, chosen: list[Setting], file: path
     runner = runners[setting.name]
     values = times.summary(seconds[setting.name], seconds.get(setting.reference.name), runner.images)
     found[setting.name] = values | runner.memory | {'compiling': runner.compiling}
+  line(f'{about["config"]}, batch {config.batch_size}, {config.dtype}, {about["device"]}, {about["processor"]}')
+  line(f'medians of {rounds} rounds, in brackets the smallest and the largest; the ratio to none is of the time\n')
+  line(aligned(time_rows(found)))
   if file:
-    costs.write(file, about, found)
-  print(f'{about["config"]}, batch {config.batch_size}, {config.dtype}, {about["device"]}, {about["processor"]}')
-  print(f'medians of {rounds} rounds, in brackets the smallest and the largest; the ratio to none is of the time\n')
-  print(aligned(time_rows(found)))
+    costs.write(file, about, found)  # last: whatever happens to the file, the times are on the console
 
 
 def time_rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -110,7 +112,7 @@ def foresee(config: ml_collections.ConfigDict, chosen: list[Setting], file: path
       'versions': costs.versions(*costs.compilers(device)),
     },
   )
-  programs = pathlib.Path(options.programs) if options.programs else None
+  programs = files.local(options.programs, 'programs') if options.programs else None
   for number, setting in enumerate(chosen):
     began = time.perf_counter()
     kept = store.cells.get(setting.name)
@@ -118,14 +120,14 @@ def foresee(config: ml_collections.ConfigDict, chosen: list[Setting], file: path
     if found is not kept:
       store.put(setting.name, found)
       say(f'{number + 1} of {len(chosen)}: {found["accessed"] / 1e9:.2f} GB, {time.perf_counter() - began:.0f} s')
-  print(f'{command.config_name()}, batch {config.batch_size}, {config.dtype}, one {device.device_kind}')
-  print('bytes accessed (10^9), multiplications of convolutions and matrix products (10^9), and memory of one step\n')
-  print(aligned(cost_rows(store.cells, chosen)))
+  line(f'{command.config_name()}, batch {config.batch_size}, {config.dtype}, one {device.device_kind}')
+  line('bytes accessed (10^9), multiplications of convolutions and matrix products (10^9), and memory of one step\n')
+  line(aligned(cost_rows(store.cells, chosen)))
   for setting in chosen if options.breakdown else ():
-    print(f'\n{setting.name}: bytes of operands and results, in GB')
-    print(aligned(group_rows(store.cells, setting, options.breakdown)))
-    print(f'\n{setting.name}: the largest arrays that it writes')
-    print(
+    line(f'\n{setting.name}: bytes of operands and results, in GB')
+    line(aligned(group_rows(store.cells, setting, options.breakdown)))
+    line(f'\n{setting.name}: the largest arrays that it writes')
+    line(
       aligned([[shape, f'{size / 1e9:.3f} GB', f'x {n}'] for shape, size, n in store.cells[setting.name]['largest']])
     )
 
@@ -163,6 +165,6 @@ def group_rows(found: dict[str, dict[str, Any]], setting: Setting, count: int) -
   return [*rows, row('all', *total)]
 
 
-def say(line: str) -> None:
+def say(text: str) -> None:
   """Progress, on stderr."""
-  print(line, file=sys.stderr, flush=True)
+  line(text, sys.stderr)

@@ -6,25 +6,25 @@ import pathlib
 from absl import flags
 
 from cmpe_jax.errors import UserError
-from cmpe_jax.runtime import files
+from cmpe_jax.runtime import files, printing
 from cmpe_jax.tools.board import front, gathered, page, pictures
 
 
 def main() -> None:
   """The command."""
-  folder, output = pathlib.Path(flags.FLAGS.results), pathlib.Path(flags.FLAGS.output)
+  folder, output = files.local(flags.FLAGS.results, 'results'), files.local(flags.FLAGS.output, 'output')
   if not folder.is_dir():
     raise UserError(f'--results={folder} is not a folder: give the one that holds the files that compare wrote.')
   found = gathered.gather(sorted(folder.glob('*.json')))
   drawn = [('output', output, page.page(found, hours(folder)))]
   if flags.FLAGS.readme:
-    readme = pathlib.Path(flags.FLAGS.readme)
+    readme = files.local(flags.FLAGS.readme, 'readme')
     drawn.append(('readme', readme, front.replaced(_read(readme), found)))
   drawn += [('results', folder / pictures.name(each), pictures.svg(each)) for each in found if pictures.name(each)]
   for flag, path, text in drawn:
     files.write(path, text, flag)
   runs = sum(len(seeds) for each in found for seeds in each.runs.values())
-  print(f'{runs} runs of {len(found)} recipes in {folder}: {", ".join(str(path) for _, path, _ in drawn)}')
+  printing.line(f'{runs} runs of {len(found)} recipes in {folder}: {", ".join(str(path) for _, path, _ in drawn)}')
 
 
 def hours(folder: pathlib.Path) -> dict[str, float]:

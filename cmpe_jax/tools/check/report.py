@@ -11,7 +11,7 @@ import jax
 from cmpe_jax.errors import Interrupted, UserError
 from cmpe_jax.runtime import places, processes
 from cmpe_jax.runtime.command import DONE, MEMORY, OTHER, RESUMABLE, WRONG
-from cmpe_jax.runtime.printing import say
+from cmpe_jax.runtime.printing import line, say
 
 OK, FAILED, LEFT = 'ok', 'FAILED', 'not run'
 
@@ -104,7 +104,7 @@ def _run(action: Callable[[], Any]) -> Found:
     if explained is not None:
       return Found(WRONG if isinstance(explained, UserError) else RESUMABLE, str(explained))
     if jax.process_count() > 1:  # the others may be inside a computation of all: they end when this one does
-      print(f'process {jax.process_index()}: {type(error).__name__}: {first}', file=sys.stderr, flush=True)
+      line(f'process {jax.process_index()}: {type(error).__name__}: {first}', sys.stderr)
       raise
     traceback.print_exc()
     return Found(OTHER, f'{type(error).__name__}: {first}')

@@ -9,7 +9,7 @@ from cmpe_jax import keys
 from cmpe_jax.config import check
 from cmpe_jax.data import datasets
 from cmpe_jax.errors import check_choice
-from cmpe_jax.runtime import start
+from cmpe_jax.runtime import printing, start
 from cmpe_jax.tools.convert import timm
 from cmpe_jax.tools.convert.gluon import from_gluon
 from cmpe_jax.training import initial
@@ -40,7 +40,7 @@ def main(kind: str, path: str, config: ml_collections.ConfigDict, workdir: str) 
   resolved = datasets.describe(config).resolve(config)
   variables = READERS[kind](path, resolved.model)
   initial.write(workdir, resolved, variables)
-  print(f'{path}: {count(variables["params"]):,} parameters -> {workdir}, step 0')
+  printing.line(f'{path}: {count(variables["params"]):,} parameters -> {workdir}, step 0')
   if resolved.architecture:
     shown = (f'{name}={resolved[name]}' for name in keys.SHOWN if resolved[name] != keys.KEYS[name].default)
-    print(', '.join(shown))
+    printing.line(', '.join(shown))

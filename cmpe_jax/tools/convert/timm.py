@@ -5,6 +5,7 @@ are (out, in, kh, kw) and (out, in) there. Their SE layers have biases (model.ga
 """
 
 import json
+import operator
 import pathlib
 from typing import Any
 
@@ -46,13 +47,13 @@ def described(path: str) -> dict[str, Any]:
     shown = about['pretrained_cfg']
     found = {
       'architecture': '.'.join(filter(None, [about['architecture'], shown.get('tag')])),
-      'image_size': shown['input_size'][-1],
+      'image_size': operator.index(shown['input_size'][-1]),
       'pixel_mean': tuple(map(float, shown['mean'])),
       'pixel_std': tuple(map(float, shown['std'])),
       'eval_crop': float(shown['crop_pct']),
       'eval_interpolation': shown['interpolation'],
     }
-  except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+  except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
     raise UserError(
       f"{place} is not timm's ({type(error).__name__}: {error}): remove it, and give what it should say by --config."
     ) from error

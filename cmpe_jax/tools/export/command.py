@@ -13,8 +13,7 @@ import numpy as np
 from jax import export
 
 from cmpe_jax.errors import UserError
-from cmpe_jax.runtime import start
-from cmpe_jax.runtime.printing import table
+from cmpe_jax.runtime import files, printing, start
 from cmpe_jax.tools.export import inference
 from cmpe_jax.tools.shared import arguments
 from cmpe_jax.training import publish, trained
@@ -97,20 +96,26 @@ def write_onnx(run: trained.Trained, output: pathlib.Path) -> float:
 
 
 def main(argv: Sequence[str]) -> None:
-  """The command; `argv` without the program's name. Raises as `write`."""
+  """The command; `argv` without the program's name.
+
+  Raises:
+    UserError: as `write`; an output that is a bucket's.
+    RuntimeError: as `write`.
+  """
   parser = arguments.parser('export', __doc__, weights='weights')
-  parser.add_argument('--output', required=True, type=pathlib.Path, help='folder of the files')
+  parser.add_argument('--output', required=True, help='folder of the files')
   parser.add_argument('--onnx', action='store_true', help='an ONNX file too (pip install -r requirements-onnx.txt)')
   options = parser.parse_args(argv)
+  output = files.local(options.output, 'output')
   start.jax()
   run = arguments.network(options)
   written = [PROGRAM, EXAMPLE]
   if options.workdir is not None:
-    publish.write(run, options.output)
+    publish.write(run, output)
     written += [WEIGHTS, DESCRIPTION]
-  found = [write(run, options.output)]
+  found = [write(run, output)]
   if options.onnx:
-    found.append(write_onnx(run, options.output))
+    found.append(write_onnx(run, output))
     written.append(ONNX)
-  rows = {str(options.output / name): f'{(options.output / name).stat().st_size:,} bytes' for name in written}
-  print(table(rows | {'against the model': f'logits equal to {max(found):.1e}'}))
+  rows = {str(output / name): f'{(output / name).stat().st_size:,} bytes' for name in written}
+  printing.line(printing.table(rows | {'against the model': f'logits equal to {max(found):.1e}'}))

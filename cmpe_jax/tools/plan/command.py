@@ -8,7 +8,6 @@ data.
 import dataclasses
 import functools
 import json
-import pathlib
 import re
 import sys
 import time
@@ -24,7 +23,7 @@ from cmpe_jax.config import check
 from cmpe_jax.data import resident, streamed
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import builder
-from cmpe_jax.runtime import command, files, start
+from cmpe_jax.runtime import command, files, printing, start
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.runtime.printing import aligned
 from cmpe_jax.tools.plan import others, whole
@@ -205,17 +204,22 @@ def main() -> None:
   check(config)
   asked = whole.Asked(flags.FLAGS.share or 0.0, flags.FLAGS.price or 0.0, flags.FLAGS.images_per_core or 0.0)
   asked.check()
+  file = files.local(output, 'json') if output else None
+  if file:
+    files.check(file, 'json')  # compiling takes minutes
   devices, chip = chips.devices(flags.FLAGS.topology)
   asked.check_chip(chip)
   start.jax(config.dtype, cached=False)
   run = assemble(config, devices)
   found = compiled(run)
-  print(f'{command.config_name()}, {len(devices)} x {devices[0].device_kind}; figures of one device and one step\n')
-  print(table(found, chip))
+  printing.line(
+    f'{command.config_name()}, {len(devices)} x {devices[0].device_kind}; figures of one device and one step\n'
+  )
+  printing.line(table(found, chip))
   said, stored = whole.disk(run)
   values: dict[str, Any] = {name: dataclasses.asdict(program) for name, program in found.items()} | {'disk': stored}
   if chip:
-    print(
+    printing.line(
       '\nThe images/s are bounds, not promises: all devices, if only memory traffic '
       f'({chip.bandwidth / 1e9:,.0f} GB/s) or only arithmetic ({chip.flops / 1e12:,.0f} TFLOP/s) took time '
       f'({chip.source}).\n'
@@ -224,12 +228,12 @@ def main() -> None:
     evaluation = speeds.pop('eval')
     trained = dict(zip(run.schedule.steps_by_side(), speeds.values(), strict=True))
     rows, values['run'] = whole.rows(run, trained, evaluation, len(devices), asked)
-    print(aligned(rows))
-  print('\n' + '\n'.join(said))
+    printing.line(aligned(rows))
+  printing.line('\n' + '\n'.join(said))
   if (config.model.backbone, config.model.depth) == ('imagenet_resnet', 50):
-    print('\n' + others.table())
-  if output:
-    files.write(pathlib.Path(output), json.dumps(values, indent=2) + '\n', 'json')
+    printing.line('\n' + others.table())
+  if file:
+    files.write(file, json.dumps(values, indent=2) + '\n', 'json')
 
 
 def compiled(run: Run) -> dict[str, StepCost]:
@@ -239,6 +243,6 @@ def compiled(run: Run) -> dict[str, StepCost]:
   steps = {name: functools.partial(plan.train, side) for name, side in zip(names, sides, strict=True)}
   for name, compile_step in (steps | {'eval': plan.evaluate}).items():
     where = f'{run.mesh.size} x {run.mesh.devices.flat[0].device_kind}'
-    print(f'compiling the {name} step for {where} ...', file=sys.stderr, flush=True)
+    printing.line(f'compiling the {name} step for {where} ...', sys.stderr)
     found[name] = compile_step()
   return found

@@ -95,7 +95,7 @@ def rows(
 ) -> tuple[list[list[str]], dict[str, Any]]:
   """The table of a run, a column for the bounds and one for a share of them, and the same numbers by name."""
   todo, values = work(run), {}
-  shares = [1.0, *([asked.share] if asked.share else [])]
+  shares = [1.0, *([asked.share] if asked.share not in (0, 1) else [])]
   at_bounds = hours(todo, train, evaluation)
   fastest = max(speed.bound for speed in train.values())
   rate = asked.rate or (RATE_STORED if run.config.stored_side else RATE)
@@ -107,7 +107,7 @@ def rows(
     own = {'hours': together, 'chip_hours': together * chips, 'images_per_second': fastest * share}
     own |= {'cost': own['chip_hours'] * asked.price} if asked.price else {}
     own |= {} if run.dataset.is_resident else {'cores': math.ceil(own['images_per_second'] / rate)}
-    values[f'{share:g}'] = own
+    values[str(share) if share < 1 else '1'] = own
   table.append(['together', *(_hours(own['hours']) for own in values.values())])
   heading = f'chip-hours of {chips} {"chip" if chips == 1 else "chips"}'
   table.append([heading, *(f'{own["chip_hours"]:,.2f}' for own in values.values())])

@@ -19,7 +19,7 @@ import numpy as np
 
 from cmpe_jax.data import image, listing
 from cmpe_jax.errors import UserError
-from cmpe_jax.runtime import start
+from cmpe_jax.runtime import printing, start
 from cmpe_jax.runtime.printing import aligned
 from cmpe_jax.tools.shared import arguments
 from cmpe_jax.training import trained
@@ -156,8 +156,8 @@ def main(argv: Sequence[str]) -> None:
   files = find(options.paths)
   results, skipped = predict(arguments.network(options), files, options.top, options.batch_size)
   if results:
-    print(FORMATS[options.format](results))
+    printing.line(FORMATS[options.format](results))
   for reason in skipped.values():
-    print(f'skipped: {reason}', file=sys.stderr, flush=True)
+    printing.line(f'skipped: {reason}', sys.stderr)
   if skipped:
     raise UserError(f'{len(skipped)} of {len(files)} files were skipped because they are not readable images.')

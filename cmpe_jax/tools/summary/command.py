@@ -17,7 +17,7 @@ from cmpe_jax import names
 from cmpe_jax.config import check
 from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
-from cmpe_jax.runtime import command, files
+from cmpe_jax.runtime import command, files, printing
 from cmpe_jax.runtime.printing import aligned
 from cmpe_jax.tools.shared import paper, sizes
 from cmpe_jax.tools.shared.sizes import Part
@@ -82,17 +82,18 @@ def main() -> None:
   """The command."""
   config, output = command.given_config('configs/digits.py'), flags.FLAGS.json
   check(config)
+  file = files.local(output, 'json') if output else None
   config = datasets.describe(config).resolve(config)
   model, parts = config.model, sizes.parts(config)
-  print(
+  printing.line(
     f'{command.config_name()}: {model.backbone} {model.depth}, gate {model.gate} ({model.gate_form} form), '
     f'{model.num_classes} classes; one image of {config.image_size}x{config.image_size} pixels\n'
   )
-  print(parts_table(parts, config.dtype) + '\n')
+  printing.line(parts_table(parts, config.dtype) + '\n')
   found, refused = by_gate(config)
-  print(gates_table(found, refused, config))
-  if output:
-    write(pathlib.Path(output), parts, found, paper.parameters(model))
+  printing.line(gates_table(found, refused, config))
+  if file:
+    write(file, parts, found, paper.parameters(model))
 
 
 def write(path: pathlib.Path, parts: list[Part], found: dict[str, Part], printed: dict[str, float]) -> None:

@@ -3,10 +3,9 @@
 import dataclasses
 import datetime
 import json
-import pathlib
 from typing import Any
 
-from cmpe_jax.runtime import files, places
+from cmpe_jax.runtime import files, places, printing
 from cmpe_jax.runtime.printing import aligned
 from cmpe_jax.tools.summary import times
 from cmpe_jax.tools.summary.times import LOST, ROWS, Start, Times
@@ -21,12 +20,13 @@ def main(workdir: str, output: str | None) -> None:
   """Prints the account, and writes it as JSON to the file `output`.
 
   Raises:
-    UserError: the run has no account, or one that cannot be read.
+    UserError: the run has no account, or one that cannot be read; the file cannot be written.
   """
+  file = files.local(output, 'json') if output else None
   found = times.of_records(starts.read(workdir))
-  print('\n\n'.join([f'{workdir}\n\n{starts_table(found)}', shares_table(found), *notes(found, workdir)]))
-  if output:
-    files.write(pathlib.Path(output), json.dumps(as_json(found), indent=2) + '\n', 'json')
+  printing.line('\n\n'.join([f'{workdir}\n\n{starts_table(found)}', shares_table(found), *notes(found, workdir)]))
+  if file:
+    files.write(file, json.dumps(as_json(found), indent=2) + '\n', 'json')
 
 
 def starts_table(found: Times) -> str:

@@ -22,7 +22,7 @@ from cmpe_jax.data import splits
 from cmpe_jax.data.source import Source
 from cmpe_jax.errors import UserError, check_choice
 from cmpe_jax.models import gates, inner_imaging, paths
-from cmpe_jax.runtime import files, places, start
+from cmpe_jax.runtime import files, places, printing, start
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.tools.shared import arguments
 from cmpe_jax.tools.visualize import figures
@@ -187,6 +187,7 @@ def main(argv: Sequence[str]) -> None:
   options = _parser().parse_args(argv)
   if not options.output and places.is_bucket(options.workdir):
     raise UserError(f'--workdir={options.workdir} is a bucket: say by --output where on this machine the figures go.')
+  output = files.local(options.output or str(pathlib.Path(options.workdir or '') / 'figures'), 'output')
   start.jax()
   run = arguments.network(options, options.data_dir)
   blocks = options.blocks.split(',') if options.blocks else chosen_blocks(run)
@@ -195,7 +196,6 @@ def main(argv: Sequence[str]) -> None:
     images = np.stack([run.square(arguments.read(path), str(path)) for path in options.images])
   else:
     images, captions = first_of_split(run, options.split, options.count)
-  output = pathlib.Path(options.output or pathlib.Path(options.workdir or '') / 'figures')
   with files.chosen(output, 'output'):  # before anything is computed
     output.mkdir(parents=True, exist_ok=True)
   views, probabilities = look(run, images, blocks)
@@ -213,7 +213,7 @@ def main(argv: Sequence[str]) -> None:
       title = f'{pathlib.Path(run.dataset.name).name}, {options.split} split, gate {run.config.model.gate}'
       figures.save(figures.draw_scales(scales.histograms, scales.moments()[0], run.names, title), written[1])
       write_numbers(written[2], scales, run.names)
-  print('\n'.join(map(str, written)))
+  printing.line('\n'.join(map(str, written)))
 
 
 def _parser() -> argparse.ArgumentParser:

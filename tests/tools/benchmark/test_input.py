@@ -56,6 +56,19 @@ def test_a_round_is_whole_batches(tmp_path):
     input.main([f'--images={tmp_path}', '--count=9'])
 
 
+@pytest.mark.parametrize('flag', ['--batch_size', '--rounds', '--image_size', '--count'])
+def test_what_is_counted_is_at_least_one(flag, tmp_path, capsys):
+  with pytest.raises(SystemExit) as ended:
+    input.main([f'--images={tmp_path}', f'{flag}=0'])
+  assert ended.value.code == 2
+  assert f'argument {flag}: 0 is not at least 1' in capsys.readouterr().err
+
+
+def test_copies_have_a_size(tmp_path):
+  with pytest.raises(UserError, match='--shorter_side=-1 is out of range: it must be at least 0'):
+    input.main([f'--images={tmp_path}', '--shorter_side=-1'])
+
+
 def test_no_photos(tmp_path):
   with pytest.raises(UserError, match='no .jpg'):
     input.main([f'--images={tmp_path}'])

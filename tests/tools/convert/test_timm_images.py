@@ -121,6 +121,8 @@ def test_an_evaluation_shows_the_images_so(folder, tmp_path):
 @pytest.mark.parametrize(
   ('change', 'said'),
   [
+    ({'input_size': [3, 'large', 'large']}, "is not timm's .TypeError: 'str'"),
+    ({'input_size': '3x160x160'}, "is not timm's .TypeError: 'str'"),
     ({'interpolation': 'lanczos'}, "interpolation='lanczos' with crop_mode='center' is not known here"),
     ({'crop_mode': 'border'}, "crop_mode='border' is not known here"),
     ({'mean': None}, "is not timm's"),
@@ -132,9 +134,10 @@ def test_descriptions_that_cannot_be_followed(change, said, folder):
   (folder / 'config.json').write_text(json.dumps(about))
   with pytest.raises(UserError, match=said):
     described(str(folder / 'model.safetensors'))
-  (folder / 'config.json').write_text('{')
-  with pytest.raises(UserError, match="is not timm's"):
-    described(str(folder / 'model.safetensors'))
+  for text in ('{', '[]', '{"architecture": "resnet18", "pretrained_cfg": "x"}'):
+    (folder / 'config.json').write_text(text)
+    with pytest.raises(UserError, match="is not timm's"):
+      described(str(folder / 'model.safetensors'))
 
 
 @pytest.mark.slow

@@ -215,6 +215,13 @@ def test_the_whole_run_by_hand():
   assert (values['at']['1']['cores'], list(values['at'])) == (410, ['1'])
 
 
+def test_a_share_of_all_is_the_bounds_themselves():
+  run, speed = growing(), whole.Speed(4096, 40_960.0)
+  given = [whole.Asked(share=share) for share in (0.0, 1.0, 0.9999999)]
+  none, every, most = (whole.rows(run, {32: speed, 48: speed}, speed, 1, asked) for asked in given)
+  assert (none == every, list(most[1]['at'])) == (True, ['1', '0.9999999'])
+
+
 def test_the_rates_of_reading_are_those_that_were_measured():
   measured = json.loads((ROOT / 'benchmarks' / 'input.json').read_text())['sources']
   for name, rate in (('untouched originals', whole.RATE), ('stored at shorter side 256', whole.RATE_STORED)):

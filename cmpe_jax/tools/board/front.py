@@ -7,7 +7,7 @@ from cmpe_jax.data.datasets import known_folders
 from cmpe_jax.errors import UserError
 from cmpe_jax.tools.board import page
 from cmpe_jax.tools.board.gathered import Gathered
-from cmpe_jax.tools.shared import paired, rows
+from cmpe_jax.tools.shared import paired, rows, variants
 
 RECIPE = 'cifar10_short'
 BEGIN, END = '<!-- The board draws what follows. -->\n', '<!-- Here it ends. -->\n'
@@ -21,7 +21,7 @@ HEAD = """This is what the short recipe [`{recipe}`](configs/{recipe}.py) gave. 
 
 """
 SAID = """
-{about}{epochs:g} epochs; seeds run so far: {seeds}. Mean ± standard deviation; the differences are paired by seed, in
+{about}{epochs}; seeds run so far: {seeds}. Mean ± standard deviation; the differences are paired by seed, in
 percentage points of accuracy, with the {confidence:.0%} interval of Student's t, each for itself. "{none}" means that
 the interval covers 0, which is no proof of equality.
 {missing}More is in [docs/results.md](docs/results.md).
@@ -45,7 +45,7 @@ def section(found: Sequence[Gathered]) -> str:
     + table
     + SAID.format(
       about=about + ' ' * bool(about),
-      epochs=each.identity['epochs'],
+      epochs=variants.counted(each.identity['epochs']),
       seeds=', '.join(map(str, sorted({seed for found in each.runs.values() for seed in found}))),
       confidence=paired.CONFIDENCE,
       none=paired.NONE,

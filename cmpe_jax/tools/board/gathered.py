@@ -10,7 +10,7 @@ import ml_collections
 from cmpe_jax import config as configuration
 from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools.shared import results, rows
+from cmpe_jax.tools.shared import results, rows, variants
 from cmpe_jax.tools.shared.results import Content, Result
 
 
@@ -73,6 +73,10 @@ class Gathered:
     """The test errors, in percent, of the variant that changes just that."""
     name = next((name for name, own in self.variants.items() if own == overrides), '')
     return [100 * (1 - run['accuracy']) for _, run in sorted(self.runs.get(name, {}).items())]
+
+  def values(self, key: str) -> dict[str, Any]:
+    """The value of a key of the configuration in each variant, by name."""
+    return variants.values(configuration.flatten(configuration.from_plain(self.recipe)), self.variants, key)
 
   def changes(self) -> dict[str, Any]:
     """What is different from the configuration's file, by key."""

@@ -10,7 +10,7 @@ from cmpe_jax import names
 from cmpe_jax.data.datasets import known_folders
 from cmpe_jax.tools.board import pictures
 from cmpe_jax.tools.board.gathered import Gathered, identity
-from cmpe_jax.tools.shared import paired, paper, rows
+from cmpe_jax.tools.shared import paired, paper, rows, variants
 
 TITLES = {'cifar10': 'CIFAR-10', 'cifar100': 'CIFAR-100'}
 HEAD = """# Results
@@ -70,15 +70,18 @@ def _measured(each: Gathered) -> str:
   ]  # times of several machines say little
   files = ', '.join(f'[{path.name}](results/{path.name})' for path in each.files)
   changes = ''.join(f', `{key}={value}`' for key, value in each.changes().items())
-  weights = 'moving averages of the weights' if each.identity['ema_decay'] else 'weights'
+  epochs = variants.epochs(each.values('epochs').values())
+  weights = variants.weights(each.values('ema_decay').values())
+  counts = {run['count'] for runs in each.runs.values() for run in runs.values()} or {each.images}
   said = (
-    f'{each.identity["epochs"]:g} epochs; the {weights} after the last step, on all {each.images:,} test images. Mean '
+    f'{epochs}{"; the" if epochs else "The"} {weights} after the last step, on {variants.images(counts)}. Mean '
     f'± standard deviation over the seeds; differences are paired by seed, with the {paired.CONFIDENCE:.0%} interval '
     f'of Student\'s t, each for itself; "{paired.NONE}": it covers 0.'
   )
   still = [f'open gates: {said}' for said in missing(each)]
   points = [f'files: {files}', *still, f'command: `{command(each)}`', *origins(each)]
-  known = known_folders.about(each.identity['dataset'])
+  images = set(each.values('dataset').values())
+  known = known_folders.about(images.pop()) if len(images) == 1 else ''
   about = f'{known}\n\n' if known else ''
   drawn = pictures.name(each)
   picture = f'![Test error and training loss over the epochs.](results/{drawn})\n\n' if drawn else ''

@@ -19,9 +19,4 @@ def svg(each: Gathered) -> str:
 
 def _panels(each: Gathered) -> dict[str, curves.Curves]:
   """By label; {} for one without any line."""
-  accuracy = curves.accuracy(each.identity['ema_decay'] > 0)
-  found = {
-    'test error, %': curves.collect(each.runs, accuracy, each.identity['epochs'], lambda values: 100 * (1 - values)),
-    'training loss': curves.collect(each.runs, curves.LOSS, each.identity['epochs'], lambda values: values),
-  }
-  return {label: lines if any(lines.values()) else {} for label, lines in found.items()}
+  return curves.panels(each.runs, each.values)

@@ -4,7 +4,6 @@ import functools
 import html
 from collections.abc import Callable
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from cmpe_jax.config import flatten
@@ -137,14 +136,9 @@ def _results(comparison: Comparison) -> str:
 
 def _curves(comparison: Comparison) -> str:
   """Error and training loss over the epochs."""
-  config, found = comparison.config, []
-  split = 'validation' if config.validation else 'test'
-  for name, key, change, label in (
-    ('error', curves.accuracy(config.ema_decay > 0), lambda x: 100 * (1 - x), f'{split} error, %'),
-    ('loss', curves.LOSS, np.asarray, 'training loss'),
-  ):
-    lines = curves.collect(comparison.runs, key, config.epochs, change)
-    if any(lines.values()):
+  found, panels = [], curves.panels(comparison.runs, comparison.values)
+  for name, (label, lines) in zip(('error', 'loss'), panels.items(), strict=True):
+    if lines:
       what = label.split(',')[0].capitalize()
       caption = f'{what} over the epochs: thin lines are runs, thick ones their means.'
       found.append(_figure(name, functools.partial(charts.curves, lines, label), caption))

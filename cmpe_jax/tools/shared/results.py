@@ -4,10 +4,12 @@ A file has a hash of its contents. It is a guard against slips, such as a figure
 wrong, and not against deceit: whoever wants to can hash again.
 """
 
+import copy
 import hashlib
 import json
 import math
 import pathlib
+import re
 from typing import Any
 
 import ml_collections
@@ -19,16 +21,20 @@ from cmpe_jax.errors import UserError
 
 FORMAT = 1
 MACHINES_OWN = ('data_dir', 'input_threads', 'input_processes', 'resident_megabytes')  # keys that say nothing of a run
+DATA = ('dataset', 'split_seed', 'split_by')  # keys that decide which images are tested
 LISTS = ('runs', 'rows', 'notes')  # of which each element has a line of its own, so that files merge and can be read
 Content = dict[str, Any]
 Result = dict[str, Any]  # of one run: 'variant', 'seed', 'accuracy', 'loss', 'count', 'seconds', 'images', ...
 
 
-def recipe(config: ml_collections.ConfigDict, dataset: Dataset) -> Content:
-  """Every key of a resolved configuration, without what is the machine's own; a folder is named after its files."""
+def recipe(config: ml_collections.ConfigDict, dataset: Dataset, named: str = '') -> Content:
+  """Every key of a resolved configuration, without what is the machine's own; a folder is named after its files.
+
+  `named`: that name, where it is known, because it takes a look at every file.
+  """
   values = configuration.plain(config) | {key: keys.KEYS[key].default for key in MACHINES_OWN}
   if isinstance(dataset.content, folder.Content):
-    values['dataset'] = f'folder:{known_folders.digest(dataset.content.listing)}'
+    values['dataset'] = named or f'folder:{known_folders.digest(dataset.content.listing)}'
   return values
 
 
@@ -42,7 +48,17 @@ def identity(recipe: Content, varied: list[str]) -> Content:
 def differences(one: Content, other: Content) -> list[str]:
   """The keys in which two identities differ, a line each."""
   both = sorted(one.keys() | other.keys())
-  return [f'  {key}: {one.get(key)!r} there, {other.get(key)!r} now' for key in both if one.get(key) != other.get(key)]
+  return [
+    f'  {key}: {one.get(key)!r} there, {other.get(key)!r} now{_explained(other.get(key))}'
+    for key in both
+    if one.get(key) != other.get(key)
+  ]
+
+
+def _explained(value: object) -> str:
+  """What the name of a folder stands for."""
+  is_one = isinstance(value, str) and re.fullmatch(r'folder:[0-9a-f]{16}', value)
+  return ' (of the names and sizes of its files)' if is_one else ''
 
 
 def text(content: Content) -> str:
@@ -114,10 +130,25 @@ def _check_recipe(content: Content) -> None:
   for name, overrides in content['variants'].items():
     if not set(overrides) <= set(varied):
       raise UserError(f'variant {name!r} changes {sorted(overrides)}, but the recipe varies {varied}.')
+    try:
+      configuration.check(configuration.from_plain(_changed(given, overrides)))
+    except (UserError, KeyError, TypeError, ValueError) as error:
+      raise UserError(f'variant {name!r} cannot be: {error}') from error
+
+
+def _changed(recipe: Content, overrides: Content) -> Content:
+  """A recipe with what a variant changes, {'model.gate': 'se'}."""
+  changed = copy.deepcopy(recipe)
+  for key, value in overrides.items():
+    group, _, name = key.rpartition('.')
+    (changed[group] if group else changed)[name] = value
+  return changed
 
 
 def _check_runs(content: Content) -> None:
   seen = set()
+  counts: dict[str, int] = {}  # of test images, by variant, where each may have others
+  moves = not set(content['varied']).isdisjoint(DATA)
   for run in content['runs']:
     name, seed, count, accuracy = (run[key] for key in ('variant', 'seed', 'count', 'accuracy'))
     which = f'run {name!r} with seed {seed}'
@@ -127,8 +158,9 @@ def _check_runs(content: Content) -> None:
       raise UserError(f'{which} has a seed that is none of its {content["seeds"]}.')
     if (name, seed) in seen:
       raise UserError(f'{which} is there twice.')
-    if count != content['test_images']:
-      raise UserError(f'{which} was tested on {count} images, the recipe has {content["test_images"]}.')
+    wanted = counts.setdefault(name, count) if moves else content['test_images']
+    if count != wanted:
+      raise UserError(f'{which} was tested on {count} images, the recipe has {wanted}.')
     if not 0 <= accuracy <= 1 or abs(accuracy * count - round(accuracy * count)) > 0.01:
       raise UserError(f'{which} has an accuracy of {accuracy}, which is no part of {count} images.')
     seen.add((name, seed))

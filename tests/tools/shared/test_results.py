@@ -67,6 +67,8 @@ def test_an_edited_figure_is_refused(tmp_path):
     (lambda x: x['recipe'].update(learning_rat=1), r'does not fit: .*learning_rat \(unknown\)'),
     (lambda x: x['recipe'].update(schedule='up'), "does not fit: schedule='up' is not known"),
     (lambda x: x['variants']['se'].update(momentum=0.5), r"variant 'se' changes \['model.gate', 'momentum'\], but"),
+    (lambda x: x['variants']['se'].update({'model.gate': 'nonsense'}), "variant 'se' cannot be: model.gate='nonsense'"),
+    (lambda x: (x['varied'].append('epochs'), x['variants']['se'].update(epochs='many')), "variant 'se' cannot be: "),
     (lambda x: x.update(varied=['model.gat']), r"it varies \['model.gat'\], which are no keys"),
     (lambda x: x['runs'][0].update(variant='ge'), "run 'ge' with seed 0 is of none of its variants, none, se"),
     (lambda x: x['runs'][1].update(seed=2), r"run 'none' with seed 2 has a seed that is none of its \[0, 1\]"),
@@ -81,6 +83,21 @@ def test_what_does_not_fit_is_refused_though_the_hash_does(change, said, tmp_pat
   change(wrong)
   (tmp_path / 'a.json').write_text(results.text(wrong))
   with pytest.raises(UserError, match=f'(?s)a.json .*{said}'):
+    results.load(tmp_path / 'a.json')
+
+
+def test_variants_may_have_tuples_and_other_test_images(tmp_path):
+  swept = content()
+  swept['varied'] = ['decay_epochs', 'split_seed']
+  swept['variants'] = {'none': {'decay_epochs': []}, 'se': {'split_seed': 1}}
+  swept['recipe']['decay_epochs'], swept['recipe']['decay_fractions'] = [10, 20], []
+  for run in swept['runs'][2:]:
+    run |= {'count': 365, 'accuracy': 73 / 365}
+  (tmp_path / 'a.json').write_text(results.text(swept))
+  assert [run['count'] for run in results.load(tmp_path / 'a.json')['runs']] == [364, 364, 365, 365]
+  swept['runs'][3] |= {'count': 364, 'accuracy': 0.5}
+  (tmp_path / 'a.json').write_text(results.text(swept))
+  with pytest.raises(UserError, match="run 'se' with seed 1 was tested on 364 images, the recipe has 365"):
     results.load(tmp_path / 'a.json')
 
 

@@ -27,5 +27,7 @@ if __name__ == '__main__':
   flags.DEFINE_string(
     'results', None, 'The file of finished runs: those in it are not run again; default: results.json in the workdir.'
   )
-  flags.DEFINE_string('workdir', None, 'Where everything is written; default: runs/compare_<config name>.')
+  flags.DEFINE_string(
+    'workdir', None, 'Where everything is written; default: runs/compare_<name of --results, or of the configuration>.'
+  )
   sys.exit(command.run(main))

@@ -9,22 +9,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
+from etils import epath
 
-from cmpe_jax import keys, names
-from cmpe_jax.config import check, flatten
+from cmpe_jax.config import check
 from cmpe_jax.data import datasets
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import builder
 from cmpe_jax.runtime import files
-from cmpe_jax.tools.compare import curves
+from cmpe_jax.tools.compare import curves, held
+from cmpe_jax.tools.shared import results
 from cmpe_jax.tools.shared.origin import origin
-from cmpe_jax.tools.shared.results import MACHINES_OWN, Result
+from cmpe_jax.tools.shared.results import Content, Result
+from cmpe_jax.training import writer
 from cmpe_jax.training.console import Console
 from cmpe_jax.training.evaluate import evaluate
 from cmpe_jax.training.train import train
-from cmpe_jax.training.writer import FILE
 
-RESULT, LOG, RECIPE, CELLS = 'result.json', 'log.txt', 'comparison.json', 'cells'
+LOG = 'log.txt'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +80,22 @@ class Cell:
   def __str__(self) -> str:
     return f'{self.variant}, seed {self.seed}'
 
-  def result(self) -> Result | None:
-    """What `run` found, or None: not finished."""
-    path = self.place / RESULT
+  def result(self, recipe: Content) -> Result | None:
+    """What `run` found, or None: not finished.
+
+    Raises:
+      UserError: it was another recipe, or other images; the message lists the keys. The file cannot be read.
+    """
+    path = self.place / held.RESULT
     if not path.exists():
       return None
-    result = json.loads(path.read_text())
-    if 'curves' not in result and (self.place / FILE).exists():  # of an older version
+    result = held.read_result(path)
+    mine = {'variant': self.variant, 'seed': self.seed}
+    lines = results.differences({name: result.get(name) for name in mine}, mine)
+    if lines := lines + held.run(self.place, result, self.config, recipe):
+      raise UserError(f'{self} was run in {self.place} with another recipe:\n' + '\n'.join(lines) + held.BACK)
+    result = {name: value for name, value in result.items() if name != 'recipe'}
+    if 'curves' not in result and (self.place / writer.FILE).exists():  # of an older version
       result['curves'] = curves.thinned(self.lines(), self.config.ema_decay > 0)
     return result
 
@@ -94,8 +104,12 @@ class Cell:
     checkpoints = self.place / 'checkpoints'
     return checkpoints.exists() and any(path.name.isdigit() for path in checkpoints.iterdir())
 
-  def run(self, console: Console) -> Result:
+  def run(self, console: Console, recipe: Content) -> Result:
     """Trains, from the newest checkpoint if there is one, and evaluates the final weights on the test split.
+
+    Args:
+      console: where the lines go.
+      recipe: `results.recipe` of the configuration, kept beside the figures.
 
     Raises:
       UserError: as `train`, with the cell's name.
@@ -111,12 +125,12 @@ class Cell:
     found = {name: values[f'{group}/{name}'] for name in ('accuracy', 'loss', 'count')}
     result = {'variant': self.variant, 'seed': self.seed, **found, 'seconds': seconds, 'images': images}
     result |= {'origin': origin(), 'curves': curves.thinned(self.lines(), self.config.ema_decay > 0)}
-    files.write(self.place / RESULT, json.dumps(result, indent=2) + '\n', 'workdir')
+    files.write(self.place / held.RESULT, json.dumps(result | {'recipe': recipe}, indent=2) + '\n', 'workdir')
     return result
 
   def lines(self) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl."""
-    return [json.loads(line) for line in (self.place / FILE).read_text().splitlines()]
+    """The lines of metrics.jsonl that can be read."""
+    return writer.read(epath.Path(self.place / writer.FILE))
 
 
 def training_time(lines: Sequence[dict[str, Any]], batch_size: int) -> tuple[float, int]:
@@ -136,38 +150,7 @@ def training_time(lines: Sequence[dict[str, Any]], batch_size: int) -> tuple[flo
 def plan(base: ml_collections.ConfigDict, variants: Sequence[Variant], seeds: int, workdir: pathlib.Path) -> list[Cell]:
   """All cells, one seed of every variant after the other, so that an unfinished comparison has whole rounds."""
   return [
-    Cell(variant.name, seed, variant.config(base, seed), workdir / CELLS / variant.folder / f'seed{seed}')
+    Cell(variant.name, seed, variant.config(base, seed), workdir / held.CELLS / variant.folder / f'seed{seed}')
     for seed in range(base.seed, base.seed + seeds)
     for variant in variants
   ]
-
-
-def claim(workdir: pathlib.Path, base: ml_collections.ConfigDict, variants: Sequence[Variant]) -> None:
-  """Writes what all cells share into a new workdir, or checks that this one holds the same.
-
-  Seeds and variants may be added later, recipes not.
-
-  Raises:
-    UserError: another comparison lies there; the message lists the keys. The workdir cannot be written.
-  """
-  varied = sorted({key for variant in variants for key in variant.overrides})
-  recipe = {
-    key: value for key, value in flatten(base).items() if key not in ('seed', *varied) and key not in MACHINES_OWN
-  }
-  ours = json.loads(json.dumps({'varied': varied, 'recipe': recipe}))
-  path = workdir / RECIPE
-  if not path.exists() or not any(workdir.glob(f'{CELLS}/*/*/checkpoints/[0-9]*')):  # nothing was computed yet
-    files.write(path, json.dumps(ours, indent=2) + '\n', 'workdir')
-    return
-  theirs = json.loads(path.read_text())
-  lines = [] if theirs['varied'] == varied else [f'  compared: {theirs["varied"]} there, {varied} now']
-  old, new = ({key: names.current(key, value) for key, value in each['recipe'].items()} for each in (theirs, ours))
-  old = {key: value for key, value in keys.BEFORE.items() if key in new} | old  # a comparison of an older version
-  both = sorted(old.keys() & new.keys()) if lines else sorted(old.keys() | new.keys())
-  lines += [f'  {key}: {old.get(key)!r} there, {new.get(key)!r} now' for key in both if old.get(key) != new.get(key)]
-  if lines:
-    raise UserError(
-      f'workdir={str(workdir)!r} holds a comparison with another recipe:\n'
-      + '\n'.join(lines)
-      + '\nSet these back, or give another --workdir.'
-    )

@@ -13,8 +13,8 @@ from ml_collections.config_flags import config_flags
 from cmpe_jax import keys, names
 from cmpe_jax.config import check, plain
 from cmpe_jax.errors import Interrupted, UserError, check_choice
-from cmpe_jax.runtime import command, files, start, watch
-from cmpe_jax.tools.compare import cells, hyperparameters, output
+from cmpe_jax.runtime import command, files, printing, start, watch
+from cmpe_jax.tools.compare import cells, held, hyperparameters, output
 from cmpe_jax.tools.compare.cells import Cell, Variant
 from cmpe_jax.tools.compare.comparison import Comparison
 from cmpe_jax.tools.compare.progress import Progress
@@ -75,7 +75,7 @@ def run_all(comparison: Comparison, record: Record, workdir: pathlib.Path) -> No
     UserError: a cell cannot be run or fails, or has one result here and another in the record.
     Interrupted: by a signal.
   """
-  known = {cell: result for cell in comparison.cells if (result := _finished(cell, record))}
+  known = {cell: result for cell in comparison.cells if (result := _finished(cell, comparison, record))}
   progress = Progress(len(comparison.cells), len(known))
 
   def tell(cells: Iterable[Cell]) -> None:
@@ -89,20 +89,20 @@ def run_all(comparison: Comparison, record: Record, workdir: pathlib.Path) -> No
     tell(known)
   for cell in comparison.cells:
     if cell not in known:
-      elsewhere = _finished(cell, record)  # by another process, meanwhile
+      elsewhere = _finished(cell, comparison, record)  # by another process, meanwhile
       if elsewhere:
         progress.skip(cell)
         known[cell] = elsewhere
       else:
-        known[cell] = _run(cell, progress)
-        _finished(cell, record)  # another process may have run it too, and have another result
+        known[cell] = _run(cell, comparison, progress)
+        _finished(cell, comparison, record)  # another process may have run it too, and have another result
       tell([cell])
       if watch.told():  # too late for the cell to stop
         raise Interrupted('stopped between two runs: the same command goes on.')
 
 
-def _finished(cell: Cell, record: Record) -> Result | None:
-  here, there = cell.result(), record.find(cell.variant, cell.seed)
+def _finished(cell: Cell, comparison: Comparison, record: Record) -> Result | None:
+  here, there = cell.result(comparison.recipes[cell.variant]), record.find(cell.variant, cell.seed)
   if here and there and not results.same(here, there):
     raise UserError(
       f'{cell} has an accuracy of {there["accuracy"]} in {record.path} and of {here["accuracy"]} in {cell.place}: '
@@ -111,13 +111,13 @@ def _finished(cell: Cell, record: Record) -> Result | None:
   return there or here
 
 
-def _run(cell: Cell, progress: Progress) -> Result:
-  files.write(cell.place / 'config.json', json.dumps(plain(cell.config), indent=2) + '\n', 'workdir')
+def _run(cell: Cell, comparison: Comparison, progress: Progress) -> Result:
+  files.write(cell.place / held.CONFIG, json.dumps(plain(cell.config), indent=2) + '\n', 'workdir')
   start.jax(cell.config.dtype)
   with (cell.place / cells.LOG).open('a') as log:
     progress.enter(cell)
     try:
-      result = cell.run(Console(log, progress.step))
+      result = cell.run(Console(log, progress.step), comparison.recipes[cell.variant])
     except Interrupted as error:
       raise Interrupted(f'{cell}: {error}') from error
   progress.leave(result)
@@ -141,6 +141,17 @@ def chosen_variants() -> list[Variant]:
   return variants
 
 
+def chosen_places() -> tuple[pathlib.Path, pathlib.Path]:
+  """The workdir and the file of finished runs. Raises `UserError`: one of them is a bucket's.
+
+  Without --workdir comparisons that are different, by their files of results or by what they vary, have different ones.
+  """
+  given, name = flags.FLAGS, command.config_name()
+  own = pathlib.PurePath(given.results).stem if given.results else f'{name}_sweep' if given.sweep else name
+  workdir = files.local(given.workdir or f'runs/compare_{own}', 'workdir')
+  return workdir, files.local(given.results, 'results') if given.results else workdir / FILE
+
+
 def main() -> None:
   """The command."""
   config, seeds = command.given_config('configs/digits.py'), flags.FLAGS.seeds
@@ -151,15 +162,10 @@ def main() -> None:
   for variant in variants:
     variant.check(config)
   start.check_platform()
-  place = flags.FLAGS.workdir or f'runs/compare_{command.config_name()}'
-  if '://' in place:
-    raise UserError(
-      f'--workdir={place} is not a folder of this machine: a comparison needs one, and runs on one machine.'
-    )
-  workdir = pathlib.Path(place).expanduser()
-  cells.claim(workdir, config, variants)
-  planned = cells.plan(config, variants, seeds, workdir)
-  comparison = Comparison(command.config_name(), config, variants, planned)
-  record = Record(pathlib.Path(flags.FLAGS.results or workdir / FILE).expanduser(), comparison)
+  workdir, file = chosen_places()
+  comparison = Comparison(command.config_name(), config, variants, cells.plan(config, variants, seeds, workdir))
+  claimed = held.comparison(workdir, config, comparison.varied, comparison.recipe['dataset'])
+  record = Record(file, comparison)
+  files.write(workdir / held.RECIPE, json.dumps(claimed, indent=2) + '\n', 'workdir')  # once all agree with it
   run_all(comparison, record, workdir)
-  print('\n' + output.text(comparison, workdir))
+  printing.line('\n' + output.text(comparison, workdir))

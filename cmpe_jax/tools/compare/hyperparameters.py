@@ -4,8 +4,9 @@ import pathlib
 
 from cmpe_jax import keys
 from cmpe_jax.config import flatten
-from cmpe_jax.tools.compare.cells import CELLS, Cell
+from cmpe_jax.tools.compare.cells import Cell
 from cmpe_jax.tools.compare.comparison import Comparison
+from cmpe_jax.tools.compare.held import CELLS
 from cmpe_jax.training import curves
 
 FOLDER = 'hparams'

@@ -23,8 +23,7 @@ class Record:
   def __init__(self, path: pathlib.Path, comparison: Comparison):
     """Raises `UserError`: the file is damaged, or of another recipe; the message lists the keys."""
     self.path, self._comparison = path, comparison
-    self._recipe = results.recipe(comparison.config, comparison.dataset)
-    self._varied = sorted({key for variant in comparison.variants for key in variant.overrides})
+    self._recipe, self._varied = comparison.recipe, comparison.varied
     self._overrides = {variant.name: json.loads(json.dumps(variant.overrides)) for variant in comparison.variants}
     self.find(comparison.variants[0].name, 0)
 

@@ -1,12 +1,13 @@
 """The cells of a comparison: their folders, their recipe, their time."""
 
+import json
 import re
 
 import pytest
 
 from cmpe_jax import config as configuration
 from cmpe_jax.errors import UserError
-from cmpe_jax.tools.compare import cells
+from cmpe_jax.tools.compare import cells, held
 from cmpe_jax.tools.compare import command as compare
 
 
@@ -26,23 +27,29 @@ def test_training_time_leaves_out_what_is_not_training():
   assert cells.training_time(lines, 5) == (10 * 5 / 100 + 20 * 5 / 50, 150)
 
 
+def claim(workdir, config, variants):
+  """As the command does."""
+  varied = sorted({key for variant in variants for key in variant.overrides})
+  (workdir / held.RECIPE).write_text(json.dumps(held.comparison(workdir, config, varied, config.dataset)))
+
+
 def test_a_workdir_holds_one_recipe_but_takes_more_seeds_and_gates(tmp_path):
   config, two = small_config(), compare.gate_variants(['none', 'se'])
-  cells.claim(tmp_path, config, two)
+  claim(tmp_path, config, two)
   planned = cells.plan(config, two, 2, tmp_path)
   assert [str(cell) for cell in planned] == ['none, seed 0', 'se, seed 0', 'none, seed 1', 'se, seed 1']
   assert [cell.config.model.gate for cell in planned] == ['none', 'se'] * 2
   changed = small_config(learning_rate=0.2)
-  cells.claim(tmp_path, changed, two)  # nothing is computed yet
-  cells.claim(tmp_path, config, two)
+  claim(tmp_path, changed, two)  # nothing is computed yet
+  claim(tmp_path, config, two)
   (planned[0].place / 'checkpoints' / '12').mkdir(parents=True)
-  cells.claim(tmp_path, small_config(seed=1, data_dir='/elsewhere'), compare.gate_variants(['se', 'pair_1x1']))
+  claim(tmp_path, small_config(seed=1, data_dir='/elsewhere'), compare.gate_variants(['se', 'pair_1x1']))
   with pytest.raises(UserError, match=r'(?s)another recipe:\n  learning_rate: 0.1 there, 0.2 now\nSet these back'):
-    cells.claim(tmp_path, changed, two)
+    claim(tmp_path, changed, two)
   with pytest.raises(UserError, match='epochs: 4.0 there, 5.0 now'):
-    cells.claim(tmp_path, small_config(epochs=5.0), two)
+    claim(tmp_path, small_config(epochs=5.0), two)
   with pytest.raises(UserError, match=r"compared: \['model.gate'\] there, \['momentum'\] now"):
-    cells.claim(tmp_path, config, [cells.Variant('a', {'momentum': 0.5}), cells.Variant('b', {'momentum': 0.9})])
+    claim(tmp_path, config, [cells.Variant('a', {'momentum': 0.5}), cells.Variant('b', {'momentum': 0.9})])
 
 
 def test_names_become_folders_that_differ():

@@ -47,7 +47,7 @@ def report(tmp_path_factory):
   done = planned[: 3 * len(variants)]
   write_cells(done)
   comparison = results.Comparison('digits', config, variants, planned)
-  comparison.add([cell.result() for cell in done])
+  comparison.add([cell.result(comparison.recipes[cell.variant]) for cell in done])
   output.write(comparison, workdir)
   return workdir / 'report.html'
 

@@ -12,7 +12,8 @@ def group(x: Array, size: int) -> Array:
   """[N, ...] -> [N / size, size, ...]; size 0: one group. Raises `UserError` if N is not a multiple of size."""
   if size and x.shape[0] % size:
     raise UserError(f'bn_group_size={size} does not divide the batch of {x.shape[0]}: choose a divisor, or 0.')
-  return x.reshape(-1, size or x.shape[0], *x.shape[1:])
+  shape = (x.shape[0] // size, size) if size else (1, x.shape[0])  # no -1, which an empty batch leaves open
+  return x.reshape(*shape, *x.shape[1:])
 
 
 def example_rows(values: Array, examples: int) -> Array:

@@ -23,7 +23,8 @@ def fold(u: Array, v: Array, columns: int) -> Array:
   Even rows hold `u`, odd rows `v`: map[row, col] is channel (row // 2) * columns + col.
   """
   batch, channels = u.shape
-  rows = jnp.stack([u.reshape(batch, -1, columns), v.reshape(batch, -1, columns)], axis=2)
+  shape = (batch, channels // columns, columns)  # no -1, for an empty batch
+  rows = jnp.stack([u.reshape(shape), v.reshape(shape)], axis=2)
   return rows.reshape(batch, 2 * channels // columns, columns)
 
 
@@ -54,11 +55,15 @@ def patch_moments(image: Array, kernel_shape: tuple[int, int]) -> tuple[Array, A
 
 
 def filter_moments(kernels: Array, mean: Array, covariance: Array) -> tuple[Array, Array]:
-  """Mean and variance, each [G, m], of what the filters [T, m] give on patches with these moments."""
+  """Mean and variance, each [G, m], of what the filters [T, m] give on patches with these moments.
+
+  Where a filter takes the difference of values that are nearly alike, w' S w cancels down to its rounding, which can be
+  far below zero.
+  """
   precision = jax.lax.Precision.HIGHEST
   filter_mean = jnp.einsum('gt,tm->gm', mean, kernels, precision=precision)
   filter_variance = jnp.einsum('sm,gst,tm->gm', kernels, covariance, kernels, precision=precision)
-  return filter_mean, filter_variance
+  return filter_mean, jnp.maximum(filter_variance, 0)
 
 
 def collapse(kernels: Array, scale: Array, bias: Array, mean: Array, variance: Array) -> tuple[Array, Array]:

@@ -52,7 +52,7 @@ class CollapsedNorm(nn.Module):
       mean, var = running_mean.value[None], running_var.value[None]
     one_kernel, offset = imaging.collapse(kernels, scale, bias, mean, var)
     seen = imaging.apply_filter(grouped, one_kernel, shape) + offset[:, None, None, None]
-    return seen.reshape(-1, *seen.shape[2:])
+    return seen.reshape(image.shape[0], *seen.shape[2:])
 
 
 def filter_maps_reference(image: Array, kernel: Array, train: bool, group_size: int) -> Array:

@@ -157,7 +157,7 @@ def test_zero_init_makes_every_block_its_identity(block):
     ({'backbone': 'wide_resnet', 'block': 'basic', 'depth': 29, 'width': 10}, ['model.depth=29', '6n+4', '28 or 34']),
     ({'backbone': 'imagenet_resnet', 'depth': 51, 'preact': False}, ['51', '50, 101, 152']),
     ({'block': 'basic', 'depth': 110, 'gate': 'folded_3x3'}, ['folded_3x3', '2x16', 'another gate']),
-    ({'gate': 'folded_3x3', 'fold_columns': 24}, ['24 columns', '64 channels', 'model.fold_columns']),
+    ({'gate': 'folded_3x3', 'fold_columns': 24}, ['columns=24', 'channels=64', 'model.fold_columns']),
     ({'backbone': 'wide_resnet', 'block': 'basic', 'depth': 16, 'gate': 'folded_3x3'}, ['2x16', 'at least 3']),
     ({'backbone': 'wide_resnet', 'depth': 28, 'width': 10}, ["model.block='bottleneck'", "'basic'"]),
     ({'width': 4}, ['model.width=4', 'wide_resnet']),

@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 from cmpe_jax import names
-from cmpe_jax.errors import check_choice
+from cmpe_jax.errors import check_choice, check_range
 from cmpe_jax.models.gates.gate import Gate
 
 
@@ -20,21 +20,23 @@ def find(name: str) -> type[Gate] | None:
   return getattr(importlib.import_module(f'{__name__}.{module}'), kind)
 
 
-def make(name: str, channels: int, **attributes: Any) -> Gate:
+def make(gate: str, /, channels: int, **attributes: Any) -> Gate:
   """A gate to be called as gate(u, v, train) -> s, all [N, channels], inside a Flax module.
 
   Args:
-    name: of the gate; not 'none'.
+    gate: its name in `cmpe_jax.names.GATES`; not 'none'.
     channels: of the feature maps that it scales.
-    **attributes: of `Gate`, such as base_width or use_bias.
+    **attributes: of `Gate`, such as base_width or use_bias, and of a Flax module, such as name; columns=0: the default.
 
   Raises:
     UserError: an unknown name, or channels that such a gate cannot have.
   """
-  kind = find(name)
-  if kind is None:
-    check_choice('gate', name, tuple(other for other in names.GATES if names.GATES[other]))
+  check_choice('gate', gate, tuple(other for other in names.GATES if names.GATES[other]))
+  check_range('channels', channels, 1)
+  if attributes.get('columns') == 0:  # as in a configuration
+    del attributes['columns']
+  kind = find(gate)
   assert kind
-  gate = kind(channels=channels, **attributes)
-  gate.check_shape(channels, gate.columns)
-  return gate
+  made = kind(channels=channels, **attributes)
+  made.check_shape(channels, made.columns)
+  return made

@@ -20,14 +20,15 @@ class FoldedInnerImaging(Gate):
     """Raises `UserError` unless [2 channels / columns, columns] is an image that a valid 3x3 filter can read."""
     if channels % columns:
       raise UserError(
-        f"model.gate='folded_3x3' cannot fold {channels} channels into {columns} columns: "
-        f'set model.fold_columns to a divisor of {channels}, or take another gate.'
+        f"gate='folded_3x3' cannot fold channels={channels} into columns={columns}: set columns, model.fold_columns in "
+        f'a configuration, to a divisor of {channels}, or take another gate.'
       )
     rows = 2 * channels // columns
     if rows < 3 or columns < 3:
       raise UserError(
-        f"model.gate='folded_3x3' would fold {channels} channels into a map of {rows}x{columns}, smaller than its 3x3 "
-        'filter: set model.fold_columns so that both sides are at least 3, or take another gate.'
+        f"gate='folded_3x3' would fold channels={channels} into a map of {rows}x{columns}, smaller than its 3x3 "
+        'filter: set columns, model.fold_columns in a configuration, so that both sides are at least 3, or take '
+        'another gate.'
       )
 
   @nn.compact

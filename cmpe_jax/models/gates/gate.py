@@ -4,21 +4,47 @@ Every gate is called as gate(u, v, train) -> s, all [N, C] in at least float32: 
 v = mean_HW(identity), 0 < s < 1 multiplies the residual. No gate sees a feature map.
 """
 
-from typing import ClassVar
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from cmpe_jax.errors import UserError
 from cmpe_jax.models import initializers
 from cmpe_jax.models.map_filters import FilterMaps, MapConv, filter_maps_fused
+from cmpe_jax.models.precision import at_least_float32
 
 Array = jax.Array
 REDUCTION = 16
 
 
+def _given_descriptors(call: Callable[..., Array]) -> Callable[..., Array]:
+  """The `__call__` of a gate, which it gets as it may rely on: u and v [N, channels], both of one type."""
+
+  @functools.wraps(call)
+  def checked(self: Any, u: Array, v: Array, train: bool = False) -> Array:
+    shapes = jnp.shape(u), jnp.shape(v)
+    if shapes[0] != shapes[1] or shapes[0][1:] != (self.channels,):
+      raise UserError(
+        f'a gate of {self.channels} channels was given u {list(shapes[0])} and v {list(shapes[1])}: give the spatial '
+        f'means of residual and identity, [N, {self.channels}] both.'
+      )
+    kind = at_least_float32(jnp.result_type(u, v))
+    return call(self, jnp.asarray(u, kind), jnp.asarray(v, kind), train)
+
+  return checked
+
+
 class Gate(nn.Module):
   """The base class of gates: layers that several of them have, and what tools ask of one.
+
+  Whatever the type of u and v, `__call__` of a gate gets them in at least float32, the type of its parameters and
+  statistics. It raises `UserError` unless both are [N, channels].
 
   Attributes:
     channels: C, of the block's output; h = C/16 squeezed units.
@@ -38,6 +64,12 @@ class Gate(nn.Module):
 
   # What the authors' parameter files call its modules, for `tools.convert gluon`; empty: they have no such gate.
   authors_names: ClassVar[dict[str, str]] = {}
+
+  def __init_subclass__(cls, **keywords: Any) -> None:
+    """A class that is called itself is called with descriptors."""
+    if '__call__' in vars(cls):
+      cls.__call__ = _given_descriptors(vars(cls)['__call__'])  # type: ignore[method-assign]
+    super().__init_subclass__(**keywords)
 
   @classmethod
   def check_shape(cls, channels: int, columns: int) -> None:
@@ -87,7 +119,8 @@ class Gate(nn.Module):
 
   def gate_from_map(self, filtered: Array) -> Array:
     """s = sigmoid(W2 relu(W1 flatten(map))), rows first."""
-    return self.excite(nn.relu(self.dense(filtered.reshape(filtered.shape[0], -1), self.squeezed, 'squeeze')))
+    values = filtered.reshape(filtered.shape[0], math.prod(filtered.shape[1:]))  # no -1, for an empty batch
+    return self.excite(nn.relu(self.dense(values, self.squeezed, 'squeeze')))
 
 
 MAP_NAMES = {'map_conv': 'Multi_Map.0', 'map_bn': 'Multi_Map.1', 'squeeze': 'net_SE.1', 'excite': 'net_SE.2'}

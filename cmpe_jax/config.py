@@ -93,7 +93,12 @@ def _check_sizes(sizes: tuple[object, ...], fractions: tuple[object, ...]) -> No
 
 
 def check_model(config: ml_collections.ConfigDict) -> None:
-  """Checks `config.model` as far as no shapes are needed. Raises `UserError`."""
+  """Checks keys and values of `config.model` as far as no shapes are needed. Raises `UserError`."""
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UserError(f'the configuration of a network is a {type(config).__name__}: start from cmpe_jax.config.model().')
+  if 'model' in config:
+    raise UserError('a whole configuration was given, not that of a network: give its part config.model.')
+  check_keys(ml_collections.ConfigDict({**base(), 'model': config}))
   _check_values({f'model.{name}': value for name, value in config.items()})
 
 

@@ -15,6 +15,8 @@ IMAGENET_STAGES = {
   'bottleneck': {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)},
 }
 
+PLATFORMS = ('cpu', 'gpu', 'tpu')  # that forms are chosen for
+
 
 def build(
   config: ml_collections.ConfigDict,
@@ -28,14 +30,16 @@ def build(
 
   Args:
     config: the keys of `cmpe_jax.keys.MODEL`; `num_classes` must be set.
-    dtype: 'float32', 'bfloat16' or 'float64', of convolutions and feature maps.
+    dtype: 'float32', 'bfloat16' or 'float64' (or JAX's type of that name), of convolutions and feature maps.
     bn_group_size: examples a batch normalization group in training; 0: the whole global batch.
     frozen_stages: the stem and so many stages that training leaves as they are.
     remat: the gradient of a block computes its inner arrays again.
-    platform: 'cpu', 'gpu' or 'tpu', for which the form is chosen (any form runs anywhere); None: JAX's default.
+    platform: 'cpu', 'gpu' ('cuda' and 'rocm' are one) or 'tpu', for which the form is chosen (any form runs anywhere),
+      or another that JAX has here; None: JAX's default.
 
   Raises:
-    UserError: unknown name, a depth without such a net, a fold that the maps do not allow.
+    UserError: keys that are not those of a network, an unknown name, a value out of range, a depth without such a net,
+      a fold that the maps do not allow.
   """
   check_model(config)
   if not config.num_classes:
@@ -43,9 +47,10 @@ def build(
       'model.num_classes=0 means "as the dataset has", but no dataset is given here: set the number of classes.'
     )
   stem, sizes, widths = _stages(config)
+  check_range('bn_group_size', bn_group_size, 0)
   check_range('freeze', frozen_stages, 0, len(sizes))
   form = str(names.current('model.gate_form', config.gate_form))
-  chosen = forms.choose(form, platform or jax.default_backend(), gates.find(config.gate) is not None, config.preact)
+  chosen = forms.choose(form, _platform(platform), gates.find(config.gate) is not None, config.preact)
   return ResNet(
     stem=stem,
     stage_sizes=sizes,
@@ -56,7 +61,7 @@ def build(
     gate=config.gate,
     gate_bias=config.gate_bias,
     num_classes=config.num_classes,
-    dtype=jnp.dtype(dtype),
+    dtype=_dtype(dtype),
     forms=chosen,
     dropout=config.dropout,
     blur_pool=config.blur_pool,
@@ -71,6 +76,30 @@ def build(
 def of_run(config: ml_collections.ConfigDict, platform: str | None = None) -> ResNet:
   """The network that a run of the whole (resolved) configuration trains. Raises `UserError` as `build`."""
   return build(config.model, config.dtype, config.bn_group_size, config.freeze, config.remat, platform)
+
+
+def _dtype(given: str) -> jnp.dtype:
+  """The type of convolutions and feature maps. Raises `UserError` if it is none of `names.DTYPES`."""
+  try:
+    name = jnp.dtype(given).name
+  except TypeError:
+    name = given
+  check_choice('dtype', name, names.DTYPES)
+  return jnp.dtype(name)
+
+
+def _platform(given: str | None) -> str:
+  """The platform as JAX calls a device's, GPUs of all makers alike. Raises `UserError` if JAX does not know it."""
+  if not given:
+    return jax.default_backend()
+  if given in ('cuda', 'rocm'):  # what lowering calls them
+    return 'gpu'
+  if given not in PLATFORMS:
+    try:
+      jax.devices(given)  # a plug-in's
+    except RuntimeError:
+      check_choice('platform', given, (*PLATFORMS, 'cuda', 'rocm'))
+  return given
 
 
 def _stages(config: ml_collections.ConfigDict) -> tuple[str, tuple[int, ...], tuple[int, ...]]:

@@ -12,7 +12,7 @@ import jax
 
 from cmpe_jax.models import initializers
 from cmpe_jax.models.descriptors import Descriptors
-from cmpe_jax.models.expansion import Expansion, relu_and_mean
+from cmpe_jax.models.expansion import Expansion, plain_relu_and_mean, relu_and_mean
 from cmpe_jax.models.norms import Normalized
 
 Array = jax.Array
@@ -149,7 +149,7 @@ class Post(Block):
       identity, v = x, self.descriptors.of_identity(x, v)
     total, _ = self.compete(identity, v, residual, u)
     if self.descriptors.carry_relu:
-      return relu_and_mean(total)
+      return (relu_and_mean if self.train else plain_relu_and_mean)(total)
     return nn.relu(total), None
 
 

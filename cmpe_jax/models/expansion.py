@@ -176,9 +176,17 @@ def relu_and_mean(x: Array) -> tuple[Array, Array]:
 
   `nn.relu` keeps x, and XLA then writes both.
   """
-  y = jnp.maximum(x, 0)
+  return _with_mean(jnp.maximum(x, 0))
+
+
+def plain_relu_and_mean(x: Array) -> tuple[Array, Array]:
+  """The same with JAX's own derivatives, for inference, where nothing is kept: they have a forward mode."""
+  return _with_mean(jax.nn.relu(x))
+
+
+def _with_mean(y: Array) -> tuple[Array, Array]:
   # A mean that goes on into a gate's own operations would be computed with them, from a second reading of y.
-  return y, jax.lax.optimization_barrier(jnp.mean(y, axis=(1, 2), dtype=at_least_float32(x.dtype)))
+  return y, jax.lax.optimization_barrier(jnp.mean(y, axis=(1, 2), dtype=at_least_float32(y.dtype)))
 
 
 def _relu_forward(x: Array) -> tuple[tuple[Array, Array], Array]:

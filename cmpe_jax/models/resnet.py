@@ -40,7 +40,7 @@ class ResNet(nn.Module):
     blur_pool: strided convolutions of 16 channels or more see a blurred map.
     bn_group_size: examples a batch normalization group; 0: the whole batch.
     zero_scale: zero-initialized last batch normalization of a post-activation branch.
-    frozen_stages: the stem and so many stages are as in an evaluation even in training, and get no gradient.
+    frozen_stages: the stem and so many stages are as in an evaluation even in training, which has no gradient there.
     scan_blocks: all blocks of a stage but the first run in one loop; the variables are the same.
     remat: a block's inner arrays are computed again for its gradient instead of being kept.
   """
@@ -82,7 +82,7 @@ class ResNet(nn.Module):
       own_norm = frozen_norm if frozen else norm
       make = functools.partial(self.make_block, conv=conv, norm=own_norm, pooling=pooling, train=train and not frozen)
       x, v = self.run_stage(list(specs), make, x, v)
-      if frozen:
+      if frozen and train:  # an evaluation's gradient, of the images say, goes all the way
         x, v = jax.lax.stop_gradient((x, v))
     if self.preact:
       x = norm(name='final_bn')(x, settled=pooling.settle)

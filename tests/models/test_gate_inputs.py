@@ -56,8 +56,10 @@ def test_a_gate_of_ones_own_is_given_descriptors_too():
     Half(channels=8).apply(variables, jnp.ones((4, 9)), jnp.ones((4, 9)))
 
 
-@pytest.mark.parametrize('form', forms.EVERY)
-@pytest.mark.parametrize('name', GATES)
+@pytest.mark.parametrize(
+  ('name', 'form'),
+  dict.fromkeys([(name, 'fused on cpu') for name in GATES] + [('pair_2x1', form) for form in forms.EVERY]),
+)
 def test_no_images_have_no_logits(name, form):
   keys = configuration.model()
   keys.update({'gate': name, 'gate_form': form.split(' on ')[0], 'num_classes': 10})

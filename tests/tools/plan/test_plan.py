@@ -98,6 +98,7 @@ def test_a_plan_for_fake_devices_has_the_numbers_of_a_small_net(tmp_path):
   assert 'others' not in done.stdout
 
 
+@pytest.mark.slow
 def test_micro_batches_cost_the_same_and_need_less_memory(tmp_path):
   found = {}
   for parts in (1, 4):

@@ -20,7 +20,7 @@ from cmpe_jax import config as configuration
 from cmpe_jax.data import records
 from cmpe_jax.errors import UserError
 from cmpe_jax.models import paths
-from cmpe_jax.tools.compare import cells
+from cmpe_jax.tools.compare import cells, held
 from cmpe_jax.tools.compare import command as compare
 from cmpe_jax.training import trained
 from cmpe_jax.training.checkpoint import Checkpoints
@@ -98,11 +98,16 @@ def test_the_forms_old_names_are_read_everywhere(tmp_path):
     config.model.gate_form = old_name
     configuration.check(config)
     assert configuration.from_plain(configuration.plain(config)).model.gate_form == name
+  written = held.comparison(tmp_path, config, ['model.gate'], 'digits')  # as version 1.0 wrote it: exact
+  assert written['recipe']['model.gate_form'] == 'exact'
+  (tmp_path / held.RECIPE).write_text(json.dumps({key: written[key] for key in ('varied', 'recipe')}))
   two = compare.gate_variants(['none', 'se'])
-  cells.claim(tmp_path, config, two)  # as version 1.0 wrote it: exact
   (cells.plan(config, two, 1, tmp_path)[0].place / 'checkpoints' / '12').mkdir(parents=True)
   config.model.gate_form = 'fused'
-  cells.claim(tmp_path, config, two)
+  assert held.comparison(tmp_path, config, ['model.gate'], 'digits')['recipe']['model.gate_form'] == 'exact'
+  config.model.gate_form = 'reference'
+  with pytest.raises(UserError, match='model.gate_form'):
+    held.comparison(tmp_path, config, ['model.gate'], 'digits')
 
 
 def test_keys_that_an_old_configuration_lacks_have_their_defaults():

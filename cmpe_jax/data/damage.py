@@ -13,6 +13,15 @@ from cmpe_jax.errors import UserError
 _OUTER = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOSPC)
 
 
+class Damaged(UserError):
+  """A prepared dataset that is not what it was."""
+
+  def __init__(self, directory: pathlib.Path, why: str):
+    """`why`: what is wrong with which file."""
+    super().__init__(f'the prepared dataset {directory.parent.name!r} is damaged: {why}. {cure(directory)}')
+    self.why = why
+
+
 def command(directory: pathlib.Path) -> str:
   """The command that prepares the dataset in ROOT/NAME/VERSION."""
   root, stored = directory.parent.parent, directory.parent.name
@@ -25,11 +34,6 @@ def command(directory: pathlib.Path) -> str:
 def cure(directory: pathlib.Path) -> str:
   """What to do about a damaged dataset: a sentence with the command."""
   return f'Remove {str(directory)!r} and run: {command(directory)}'
-
-
-def error(directory: pathlib.Path, why: str) -> UserError:
-  """A damaged dataset. `why`: what is wrong with which file."""
-  return UserError(f'the prepared dataset {directory.parent.name!r} is damaged: {why}. {cure(directory)}')
 
 
 @contextlib.contextmanager
@@ -45,4 +49,4 @@ def named(directory: pathlib.Path, what: str) -> Iterator[None]:
       raise UserError(
         f'{what} of dataset {directory.parent.name!r} in {str(directory)!r} cannot be read ({raised.strerror}).'
       ) from raised
-    raise error(directory, f'{what} cannot be read ({first.rstrip(".")})') from raised
+    raise Damaged(directory, f'{what} cannot be read ({first.rstrip(".")})') from raised

@@ -49,7 +49,7 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path | None:
   }
   whole = {version: path for version, path in versions.items() if (path / 'dataset_info.json').is_file()}
   if versions and not whole:
-    raise damage.error(versions[max(versions)], 'dataset_info.json is missing')
+    raise damage.Damaged(versions[max(versions)], 'dataset_info.json is missing')
   return whole[max(whole)] if whole else None
 
 
@@ -152,7 +152,7 @@ def _files(directory: pathlib.Path, split: str) -> tuple[list[pathlib.Path], lis
     lengths = list(splits[split].shard_lengths)
   for path in files:
     if not path.is_file():
-      raise damage.error(directory, f'{path.name} is missing')
+      raise damage.Damaged(directory, f'{path.name} is missing')
   return files, lengths
 
 
@@ -164,7 +164,7 @@ def _check_lengths(directory: pathlib.Path, split: str) -> None:
       count = reader.num_records()
       reader.close()
     if count != expected:
-      raise damage.error(directory, f'{path.name} holds {count} examples, dataset_info.json says {expected}')
+      raise damage.Damaged(directory, f'{path.name} holds {count} examples, dataset_info.json says {expected}')
 
 
 def _decode(directory: pathlib.Path, split: str) -> Arrays:
@@ -178,6 +178,6 @@ def _decode(directory: pathlib.Path, split: str) -> Arrays:
     try:
       images.append(image.decode(data, place))
     except UserError as error:
-      raise damage.error(directory, str(error).removesuffix('. Repair or remove it.')) from error
+      raise damage.Damaged(directory, str(error).removesuffix('. Repair or remove it.')) from error
   with damage.named(directory, f'split {split!r}'):
     return np.stack(images), labels

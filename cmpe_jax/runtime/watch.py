@@ -78,12 +78,12 @@ class Watch:
   def _listen(self, pipe: int) -> None:
     while True:
       heard = os.read(pipe, 64) if select.select([pipe], [], [], POLL)[0] else b''
-      if 0 in heard:
-        os.close(pipe)
-        return
       for number in SIGNALS:
         if number in heard:
           self._hear(number)
+      if 0 in heard:  # after a signal that came at the same time: the process may wait for threads, which must not last
+        os.close(pipe)
+        return
       if _is_told(self.store()):
         self._end(PEER)
 

@@ -193,3 +193,21 @@ def test_ctrl_c_shows_nothing_of_the_reading_processes(tmp_path):
   _, err = process.communicate(timeout=60)
   assert (process.returncode, err) == (75, INTERRUPTED)
   assert left_of(workers) == []
+
+
+AT_ONCE = """
+import os, signal
+from cmpe_jax.runtime import watch
+
+watch.GRACE = 0.1
+reading, writing = os.pipe()
+os.write(writing, bytes([signal.SIGINT, 0]))
+watch.Watch()._listen(reading)
+"""
+
+
+def test_a_signal_that_is_read_together_with_the_end_is_heard():
+  """As on a busy machine, where the main thread has its KeyboardInterrupt and has ended before the other one runs."""
+  process = begin(AT_ONCE)
+  process.communicate(timeout=60)
+  assert process.returncode == 75

@@ -83,7 +83,7 @@ class TfdsDataset:
     with damage.named(directory, 'features.json or label.labels.txt'):
       names = tuple(records.builder(directory).info.features['label'].names)
     if len(names) != self.num_classes:
-      raise damage.error(directory, f'it names {len(names)} classes instead of {self.num_classes}')
+      raise damage.Damaged(directory, f'it names {len(names)} classes instead of {self.num_classes}')
     return names
 
   def splits(self, split: str, with_extra: bool) -> tuple[str, ...]:

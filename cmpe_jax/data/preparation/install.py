@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cmpe_jax.data import image, records
+from cmpe_jax.data import damage, image, records
 from cmpe_jax.data.preparation import rewrite
 from cmpe_jax.errors import UserError
 
@@ -84,7 +84,12 @@ def prepare(dataset: Preparable, root: pathlib.Path, request: Request) -> pathli
     else:
       dataset.write(staging, root, request)
     (directory,) = staging.joinpath(stored).iterdir()
-    check(directory, dataset, request.partial)
+    try:
+      check(directory, dataset, request.partial)
+    except damage.Damaged as error:
+      if request.adopt:  # what was written is not kept, and is as good as what was read
+        raise UserError(f'{str(request.adopt)!r} is damaged: {error.why}. Copy it again.') from error
+      raise
 
   directory = _install(stored, root, build, request.adopt)
   if not request.partial:

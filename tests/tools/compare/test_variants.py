@@ -43,7 +43,9 @@ def test_gates_that_cannot_be_compared():
     compare.gate_variants(['se'])
   with pytest.raises(UserError, match='names se twice'):
     compare.gate_variants(['se', 'none', 'se'])
-  with pytest.raises(UserError, match='folded_3x3 cannot be compared: .* set model.fold_columns'):
+  with pytest.raises(
+    UserError, match='folded_3x3 cannot be compared: .* set columns, model.fold_columns in a configuration'
+  ):
     compare.gate_variants(['se', 'folded_3x3'])[1].check(small_config())
   with pytest.raises(UserError, match="se cannot be compared: .*'/nowhere'"):
     compare.gate_variants(['se', 'none'])[0].check(small_config(dataset='folder:/nowhere'))

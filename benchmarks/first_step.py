@@ -132,6 +132,10 @@ def main() -> None:
   parser.add_argument('--json', type=pathlib.Path, help='a file that gets the numbers')
   options, overrides = parser.parse_known_args()
   overrides.append(f'--config.batch_size={options.batch_size}')
+  from cmpe_jax.tools.benchmark import costs
+  from cmpe_jax.tools.shared import origin
+
+  about = {'batch_size': options.batch_size, **origin.machine(), 'versions': costs.versions()}
   found: dict[str, dict[str, list[dict[str, float]]]] = {}
   began, done, runs = time.perf_counter(), 0, options.rounds * len(options.config) * len(options.inits) * 2
   with tempfile.TemporaryDirectory() as images:
@@ -149,12 +153,8 @@ def main() -> None:
               )
               seconds = measure(init, config, overrides, pathlib.Path(images), pathlib.Path(cache))
               found.setdefault(name, {}).setdefault(f'{init} {state}', []).append(seconds)
-  from cmpe_jax.tools.benchmark import costs
-  from cmpe_jax.tools.shared import origin
-
-  about = {'batch_size': options.batch_size, **origin.machine(), 'versions': costs.versions()}
-  if options.json:
-    options.json.write_text(json.dumps({'about': about, 'configs': found}, indent=1) + '\n')
+      if options.json:  # each round, which takes minutes
+        options.json.write_text(json.dumps({'about': about, 'configs': found}, indent=1) + '\n')
   print(' '.join(f'{key}={value}' for key, value in about.items()) + '\n')
   print(table(found))
   return None

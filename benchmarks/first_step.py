@@ -7,6 +7,7 @@ values are drawn with NumPy. "jit" initializes as is common, by `jax.jit(model.i
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -140,20 +141,17 @@ def main() -> None:
   began, done, runs = time.perf_counter(), 0, options.rounds * len(options.config) * len(options.inits) * 2
   with tempfile.TemporaryDirectory() as images:
     write_images(pathlib.Path(images), options.batch_size, side=32)
-    for number in range(options.rounds):
-      for config in options.config:
-        name = pathlib.Path(config).stem
-        for init in options.inits:
-          with tempfile.TemporaryDirectory() as cache:
-            for state in ('cold', 'warm'):
-              left = f', ETA {(time.perf_counter() - began) / done * (runs - done) / 60:.0f} min' if done else ''
-              done += 1
-              print(
-                f'round {number + 1}: {name}, {init}, {state} ({done} of {runs}{left}) ...', file=sys.stderr, flush=True
-              )
-              seconds = measure(init, config, overrides, pathlib.Path(images), pathlib.Path(cache))
-              found.setdefault(name, {}).setdefault(f'{init} {state}', []).append(seconds)
-      if options.json:  # each round, which takes minutes
+    for number, config, init in itertools.product(range(options.rounds), options.config, options.inits):
+      name = pathlib.Path(config).stem
+      with tempfile.TemporaryDirectory() as cache:
+        for state in ('cold', 'warm'):
+          left = f', ETA {(time.perf_counter() - began) / done * (runs - done) / 60:.0f} min' if done else ''
+          done += 1
+          said = f'round {number + 1}: {name}, {init}, {state} ({done} of {runs}{left}) ...'
+          print(said, file=sys.stderr, flush=True)
+          seconds = measure(init, config, overrides, pathlib.Path(images), pathlib.Path(cache))
+          found.setdefault(name, {}).setdefault(f'{init} {state}', []).append(seconds)
+      if options.json:  # each pair of them, which takes minutes
         options.json.write_text(json.dumps({'about': about, 'configs': found}, indent=1) + '\n')
   print(' '.join(f'{key}={value}' for key, value in about.items()) + '\n')
   print(table(found))

@@ -112,11 +112,13 @@ def first_step(found: Found) -> str:
   for name, ways in found['configs'].items():
     for way, rounds in ways.items():
       seconds = {phase: [one[phase] for one in rounds] for phase in phases}
-      cells = [f'{statistics.median(seconds[phase]):.1f}' for phase in phases[:-1]]
-      total = seconds[phases[-1]]
-      cells.append(_spread([statistics.median(total), min(total), max(total)], digits=1))
+      cells = [f'{statistics.median(values):.1f}' for values in seconds.values()]
+      if len(rounds) > 1:
+        total = seconds['total']
+        cells[-1] = _spread([statistics.median(total), min(total), max(total)], digits=1)
       rows.append([f'`{name}`', *way.split(), *cells])
-  return markdown(rows) + f'\n\nMedians of {len(rounds)} rounds; in brackets the range of the totals.'
+  many = f'Medians of {len(rounds)} rounds; in brackets the range of the totals.'
+  return markdown(rows) + '\n\n' + (many if len(rounds) > 1 else 'One round.')
 
 
 def reading(found: Found) -> str:

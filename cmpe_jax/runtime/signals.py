@@ -40,20 +40,20 @@ class Stop:
     self._told = self._unsaved = False
     self._asked = 0
     self._at: int | None = None
-    self._before = {number: signal.getsignal(number) for number in SIGNALS}
     # Python gives signals to the main thread only; a run in another one, of a notebook or a service, goes on.
-    self._takes = threading.current_thread() is threading.main_thread()
+    takes = SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    self._before = {number: signal.getsignal(number) for number in takes}
 
   def __enter__(self) -> 'Stop':
-    for number in SIGNALS if self._takes else ():
-      if self._before[number] != signal.SIG_IGN:  # as of `nohup` and `command &`
+    for number, before in self._before.items():
+      if before != signal.SIG_IGN:  # as of `nohup` and `command &`
         signal.signal(number, self._tell)
     watch.answer(Answer.END)
     return self
 
   def __exit__(self, *error: object) -> None:
-    for number in SIGNALS if self._takes else ():
-      signal.signal(number, self._before[number])
+    for number, before in self._before.items():
+      signal.signal(number, before)
     watch.answer(Answer.INTERRUPT)
 
   @property

@@ -152,7 +152,8 @@ def _scan(root: pathlib.Path, split_seed: int, split_by: str) -> Listing:
   if not root.is_dir():
     raise UserError(f'folder {str(root)!r} does not exist. Give the folder that holds the class sub-folders.')
   names_of_test = TEST_FOLDERS[:2] if split_by == 'position' else TEST_FOLDERS  # version 1.0 knew two
-  train, test = _sub(root, 'train'), next(filter(None, (_sub(root, name) for name in names_of_test)), None)
+  parts = _parts(root)
+  train, test = parts.get('train'), next((parts[name] for name in names_of_test if name in parts), None)
   if train and test:
     names, files = _classes(train)
     return Listing(names, {'train': files, 'test': _classes(test, names)[1]}, {'train': train, 'test': test})
@@ -174,11 +175,10 @@ def _below(root: pathlib.Path, paths: Sequence[str]) -> list[str]:
   return [pathlib.PurePath(path).relative_to(root).as_posix() for path in paths]
 
 
-def _sub(root: pathlib.Path, name: str) -> pathlib.Path | None:
-  """The folder of this name, or one that is written in capitals."""
-  if (root / name).is_dir():
-    return root / name
-  return next((path for path in sorted(root.iterdir()) if path.name.lower() == name and path.is_dir()), None)
+def _parts(root: pathlib.Path) -> dict[str, pathlib.Path]:
+  """The folders that are called like parts of a dataset, by name; one that is written in capitals if it is the only."""
+  found = (path for path in sorted(root.iterdir()) if path.name.lower() in PARTS and path.is_dir())
+  return {path.name.lower(): path for path in found}  # capitals are sorted first, so that others take their place
 
 
 def _classes(root: pathlib.Path, expected: tuple[str, ...] = ()) -> tuple[tuple[str, ...], Files]:

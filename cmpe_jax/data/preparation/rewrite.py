@@ -72,7 +72,7 @@ def read(builder: Any, split: str) -> Iterator[Example]:
       yield example
     return
   for path, expected in zip(info.filepaths, info.shard_lengths, strict=True):
-    count, found = 0, iter(())
+    count = 0
     with _readable(repr(str(path))):
       found = iter(grain.experimental.TFRecordIterDataset(os.fspath(path)))
     while True:

@@ -44,7 +44,7 @@ def allowed(key: keys.Key) -> str:
     return 'True, False' if isinstance(key.default, bool) else ''
   if key.high is None:
     return f'at least {key.low:g}'
-  return f'{key.low:g} to {key.high:g}'
+  return f'{key.low:.10g} to {key.high:.10g}'
 
 
 def table(rows: dict[str, keys.Key]) -> str:

@@ -17,6 +17,7 @@ Two commands put the table here, the first of which can be interrupted and goes 
 * `python -m cmpe_jax.tools.compare {arguments}`
 * `python -m cmpe_jax.tools.board`
 """
+OPEN = '"open": not measured yet; a difference takes two seeds that both gates have.'
 HEAD = """This is what the short recipe [`{recipe}`](configs/{recipe}.py) gave. A loss is shown like a win:
 
 """
@@ -24,7 +25,7 @@ SAID = """
 {about}{epochs}; seeds run so far: {seeds}. Mean ± standard deviation; the differences are paired by seed, in
 percentage points of accuracy, with the {confidence:.0%} interval of Student's t, each for itself. "{none}" means that
 the interval covers 0, which is no proof of equality.
-{missing}More is in [docs/results.md](docs/results.md).
+{open}More is in [docs/results.md](docs/results.md).
 
 * `{command}`
 {origins}"""
@@ -49,7 +50,7 @@ def section(found: Sequence[Gathered]) -> str:
       seeds=', '.join(map(str, sorted({seed for found in each.runs.values() for seed in found}))),
       confidence=paired.CONFIDENCE,
       none=paired.NONE,
-      missing=''.join(f'"open": {said}\n' for said in page.missing(each)),
+      open=''.join(line + '\n' for line in [OPEN, *page.missing(each)]) if rows.OPEN in table else '',
       command=page.command(each),
       origins=''.join(f'* {origin}\n' for origin in page.origins(each)),
     )

@@ -104,7 +104,7 @@ def missing(each: Gathered) -> list[str]:
   """What to say of the gates without a run, if gates are what is compared."""
   gates = [gate for gate in names.GATES if each.varied == ['model.gate'] and not each.runs.get(gate)]
   given = ','.join(comparable(gates))
-  return [f'not run yet; `--gates={given}` in place of the one in the command below adds them.'] if gates else []
+  return [f'`--gates={given}` in place of the one in the command below adds the gates without a run.'] if gates else []
 
 
 def comparable(gates: Sequence[str]) -> list[str]:

@@ -181,7 +181,8 @@ def test_the_first_table_has_what_is_measured_and_what_is_open(tmp_path):
   assert '* `python -m cmpe_jax.tools.compare --config=configs/cifar10_short.py --config.dataset=folder:PATH' in text
   assert '* 5 runs, 2026-01-02: commit aaaaaaaaaaaa; jax 0.10.2; 8 x TPU v5e, 4 cores of X\n' in text
   assert '95%' in text
-  assert '"open": not run yet; `--gates=double_fc,pair_2x1,folded_3x3,eca,ge` in place of the one in the' in text
+  assert '"open": not measured yet; a difference takes two seeds that both gates have.' in text
+  assert '`--gates=double_fc,pair_2x1,folded_3x3,eca,ge` in place of the one in the command' in text
 
 
 def test_without_runs_there_is_no_first_table_but_the_commands_for_it():

@@ -116,7 +116,9 @@ KEYS = {
     0, 'imagenet2012: shorter side of the images stored by data.prepare --shorter_side; 0: originals', low=0
   ),
   'resident_megabytes': Key(2048, 'decoded datasets up to this size lie on the device as a whole', low=0, free=True),
-  'input_threads': Key(0, 'of each process that reads; 0: one for each core, at most 16 (with input_processes: 1)', low=0, free=True),
+  'input_threads': Key(
+    0, 'of each process that reads; 0: one a core, at most 16 (with input_processes: 1)', low=0, free=True
+  ),
   'input_processes': Key(0, 'processes that read; 0: threads of the training process', low=0, free=True),
   'init_from': Key(
     '', "weights that the first step starts from: a workdir, or as of `from_pretrained`; '': random ones"
@@ -129,7 +131,7 @@ KEYS = {
   ),
   'freeze': Key(0, 'fine-tuning: the stem and so many stages keep their values and running statistics', low=0),
   'dtype': Key(
-    'float32', "of the convolutions; parameters, statistics, gate and loss are in float32, with 'float64' in float64", choices=names.DTYPES
+    'float32', "of the convolutions; all else is in float32, and with 'float64' in float64", choices=names.DTYPES
   ),
   'batch_size': Key(128, 'global', low=1),
   'accumulate_steps': Key(1, 'micro-batches a step; each has its own batch normalization statistics', low=1),

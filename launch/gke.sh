@@ -103,7 +103,7 @@ submit() {
   render | kubectl apply --filename=-
   [[ ${options[check]} == yes ]] || return 0
   follow || code=$?
-  kubectl delete jobset "$name"
+  kubectl delete jobset "$name" --ignore-not-found || true
   return "$code"
 }
 
@@ -137,7 +137,7 @@ standing() {
 }
 
 follow() {
-  local silent=0 seen=no since=() code words=(kubectl logs --follow --prefix --tail=-1 --max-log-requests=256 "$pods")
+  local silent=0 seen=no since=() code words=(kubectl logs --follow --prefix --tail=-1 --max-log-requests=256 --container=main "$pods")
   if [[ $dry_run == yes ]]; then
     quoted "${words[@]}"
     return
@@ -162,7 +162,7 @@ follow() {
 
 case $action in
   image)
-    run docker build "--file=$top/launch/Dockerfile" "--tag=${options[image]}" "$top"
+    run docker build --platform=linux/amd64 "--file=$top/launch/Dockerfile" "--tag=${options[image]}" "$top"
     run docker push "${options[image]}"
     ;;
   delete) run kubectl delete jobset "$name" ;;

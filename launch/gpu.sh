@@ -30,16 +30,20 @@ need cuda '13|12' '13, or 12 for a driver older than 580'
 if [[ -z ${options[workdir]} ]]; then
   options[workdir]=runs/$(basename "${options[config]}" .py)
 fi
+options[workdir]=${options[workdir]/#\~\//$HOME/} # bash leaves it as it is within a word
 cd "$top"
 
 declare -A requirements=([13]=gpu [12]=gpu-cuda12) # .venv holds one of them: their plugins for JAX exclude each other
 other=${requirements[$((25 - options[cuda]))]}
 [[ ! -f .venv/installed-$other || $dry_run == yes ]] || die ".venv has what requirements-$other.txt installs: rm -r .venv first, to train with --cuda=${options[cuda]}."
 wanted=${requirements[${options[cuda]}]}
-if [[ ! -f .venv/installed-$wanted || $dry_run == yes ]]; then
+installed=.venv/installed-$wanted
+if [[ ! -f $installed || requirements-$wanted.txt -nt $installed || requirements.txt -nt $installed || $dry_run == yes ]]; then
+  [[ $dry_run == yes ]] || "${options[python]}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null ||
+    die "--python=${options[python]} is no Python of version 3.11 or later."
   run "${options[python]}" -m venv .venv
   run .venv/bin/python -m pip install --quiet --disable-pip-version-check "--requirement=requirements-$wanted.txt"
-  run touch ".venv/installed-$wanted"
+  run touch "$installed"
 fi
 
 mapfile -t words < <(flags)
@@ -50,9 +54,10 @@ if [[ $dry_run == yes ]]; then
 fi
 
 # What the machines tell each other: WORKDIR/ended/I holds the exit code of process I and a mark of that end.
-process=
+process='' processes=''
 for word in "${extra[@]}"; do
   [[ $word != --process_id=* ]] || process=${word#*=}
+  [[ $word != --num_processes=* ]] || processes=${word#*=}
 done
 ended=${options[workdir]%/}/ended
 [[ ${options[workdir]} != *://* ]] || process= # a bucket: each waits until its program notices
@@ -60,7 +65,9 @@ if [[ -n $process ]]; then
   mkdir -p "$ended" 2> /dev/null || die "--workdir=${options[workdir]} cannot be written."
   rm -f "$ended/$process"
 fi
-told() { cat "$ended"/* 2> /dev/null || true; }
+# The numbers of those that have ended for good; a run on more machines may have left files of larger ones.
+gone() { find "$ended" -type f -printf '%f\n' 2> /dev/null | awk -v processes="$processes" 'processes == "" || $1 < processes' | sort -n; }
+told() { gone | while read -r number; do cat "$ended/$number" 2> /dev/null || true; done; }
 news() { told | grep -vxF "$before" || true; }
 before=$([[ -z $process ]] || told) # of an earlier start, perhaps: those machines may be about to start again
 
@@ -95,7 +102,7 @@ for ((attempt = 1; attempt <= options[attempts]; attempt++)); do
   [[ $stopped == no && $result == again ]] || exit "$code"
   if [[ -n $process && -n $(told) ]]; then
     mapfile -t codes < <(told | cut -d' ' -f1)
-    echo "$program: process $(ls -m "$ended") ended with ${codes[*]} and cannot go on: this one ends too." >&2
+    echo "$program: process $(gone | paste -sd,) ended with ${codes[*]} and cannot go on: this one ends too." >&2
     exit "$(fault "${codes[@]}")"
   fi
   echo "$program: the program ended with $code; attempt $((attempt + 1)) of ${options[attempts]} ..."

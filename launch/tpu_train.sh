@@ -6,6 +6,7 @@ found=()  # how the program stands on each worker, as worker.sh says it
 why=      # what ended the last attempt, in words
 stage=    # setup, until the program runs; then program
 ending=2  # the exit code where nothing may be touched; 75 once there was a slice
+may_run=yes # a program on the slice: it was there before, or one was started on it
 
 # The worker's answers in `found`. Fails if they cannot be reached.
 ask() {
@@ -14,6 +15,19 @@ ask() {
   said=$(on_workers "if [ -f cmpe_jax/launch/worker.sh ]; then bash cmpe_jax/launch/worker.sh code $(command_line); else echo none; fi" 2> "$scratch/asked") || return 1
   mapfile -t found < <(grep -xE '[0-9]+|none|running|other|stopped' <<< "$said")
   ((${#found[@]}))
+}
+
+# Asks for ten minutes, until the workers answer or the slice is lost. Fails if they are there and do not.
+reach() {
+  local try
+  for ((try = 1; try <= 20; try++)); do
+    if ask; then return; fi
+    know "$patience" || return 1
+    [[ $now == ACTIVE ]] || return 0 # the next attempt sees it
+    echo "$program: ${options[name]} is $now, but its workers do not answer: $(tail -1 "$scratch/asked")" >&2
+    pause
+  done
+  return 1
 }
 
 some() { [[ " ${found[*]} " == *" $1 "* ]]; }
@@ -60,7 +74,12 @@ attempt() {
   stage=setup why='there was no slice'
   create || return
   patience=240 ending=75 # two hours without a network
-  ask || true
+  if [[ $may_run == no ]]; then
+    ask || true # ssh begins to answer a little after the slice is there
+  elif ! reach; then
+    echo "$program: a program may run on ${options[name]}, whose workers do not answer, so it is neither touched nor deleted; the same command asks again." >&2
+    return 3
+  fi
   if some other; then
     echo "$program: another command runs on ${options[name]}: stop it first (launch/$program stop $(target)), or give another --name." >&2
     ending=2
@@ -75,7 +94,7 @@ attempt() {
       some running || return 75
     fi
   fi
-  stage=program
+  stage=program may_run=yes
   watch
   why="the program ended with ${found[*]}"
   if some stopped; then

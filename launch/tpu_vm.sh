@@ -140,7 +140,11 @@ request() {
   local words=("--accelerator-type=${options[type]}" "--runtime-version=${options[runtime]:-$(runtime)}")
   [[ ${options[spot]} == no ]] || words+=(--spot)
   [[ -z ${options[data-disk]} ]] || words+=("--data-disk=source=${options[data-disk]},mode=read-only")
-  run gcloud compute tpus queued-resources create "${options[name]}" "--node-id=${options[name]}" "${place[@]}" "${words[@]}" 2> "$scratch/refused" && return
+  run gcloud compute tpus queued-resources create "${options[name]}" "--node-id=${options[name]}" "${place[@]}" "${words[@]}" 2> "$scratch/refused" && {
+    # shellcheck disable=SC2034 # tpu_train.sh reads it
+    may_run=no
+    return
+  }
   cat "$scratch/refused" >&2
   know "$patience" || return 3
   [[ $now == ABSENT ]] || return 0 # it arrived all the same, or another one was faster
@@ -182,7 +186,8 @@ install() {
   [[ -z $(git -C "$top" status --porcelain 2> /dev/null) ]] || echo "$program: uncommitted changes stay here." >&2
   run git -C "$top" archive --format=tar.gz --output="$archive" HEAD || return 2
   run gcloud compute tpus tpu-vm scp "$archive" "${options[name]}:cmpe_jax.tar.gz" "${place[@]}" --worker=all || return 75
-  on_workers 'mkdir -p cmpe_jax && tar -xzf cmpe_jax.tar.gz -C cmpe_jax && bash cmpe_jax/launch/worker.sh install' || return 75
+  # shellcheck disable=SC2016 # the workers expand it. Nothing changes beneath a program that runs.
+  on_workers 'mkdir -p cmpe_jax && if [ "$(bash cmpe_jax/launch/worker.sh code 2> /dev/null)" != running ]; then tar -xzf cmpe_jax.tar.gz -C cmpe_jax; fi && bash cmpe_jax/launch/worker.sh install' || return 75
   if [[ -n ${options[data-disk]} ]]; then
     on_workers "bash cmpe_jax/launch/worker.sh mount $(quoted "${options[data-device]}") /mnt/data" || return 75
   fi

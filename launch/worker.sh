@@ -18,7 +18,7 @@ number=${HOSTNAME##*-}
 # The command's own shell, not another process that got its number after the machine was started again; nor `setsid`,
 # which that shell was before it led a group of processes that `stop` can reach.
 runs() {
-  [[ -f pid && ! -f exit_code ]] && tr '\0' ' ' < "/proc/$(< pid)/cmdline" 2> /dev/null | grep -q '^bash .*cmpe_jax-run'
+  [[ -f pid && ! -f exit_code ]] && tr '\0' ' ' 2> /dev/null < "/proc/$(< pid)/cmdline" | grep -q '^bash .*cmpe_jax-run'
 }
 
 install() { # the system's Python may be older than 3.11
@@ -56,7 +56,8 @@ mount_disk() {
 copy_logs() {
   [[ -f log_name ]] || date -u "+worker-$number-%Y%m%dT%H%M%SZ.log" > log_name # a new machine, a new name
   while true; do
-    timeout 120 gcloud storage cp --quiet run.log "$CMPE_JAX_LOGS/$(< log_name)" > /dev/null 2>&1 || true
+    # One after the other: an older copy that is still under way would overwrite the last one.
+    flock log.lock timeout 120 gcloud storage cp --quiet run.log "$CMPE_JAX_LOGS/$(< log_name)" > /dev/null 2>&1 || true
     [[ $1 == on ]] || break
     sleep "${CMPE_JAX_LOG_SECONDS:-60}"
   done
@@ -112,7 +113,9 @@ follow() {
     first=$((last > first ? last : first))
   fi
   while runs; do sleep 0.2; done &
-  tail --lines=+"$first" --follow=name --retry --sleep-interval=0.2 --pid=$! run.log 2> /dev/null | sed --unbuffered "s/^/[worker $number] /"
+  looking=$!
+  trap 'kill "$looking" 2> /dev/null || true' EXIT # a connection that broke leaves nothing here
+  tail --lines=+"$first" --follow=name --retry --sleep-interval=0.2 --pid="$looking" run.log 2> /dev/null | sed --unbuffered "s/^/[worker $number] /"
 }
 
 code() {

@@ -112,8 +112,9 @@ def _alive(batches: Iterator[Any], processes: int) -> Iterator[Any]:
     if 'terminated unexpectedly' not in str(error):
       raise
     raise Interrupted(
-      'a process that reads images was killed, as happens when memory is short: the same command goes on from the last '
-      'checkpoint; lower input_processes if it happens again.'
+      'a process that reads images was killed, as happens when memory is short, or /dev/shm (64 MiB in many '
+      'containers), through which batches are sent: the same command goes on from the last checkpoint; lower '
+      'input_processes, or enlarge /dev/shm, if it happens again.'
     ) from error
 
 

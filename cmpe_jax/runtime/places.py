@@ -80,8 +80,8 @@ def explain(error: BaseException) -> UserError | Interrupted | None:
     if (isinstance(part, OSError) and part.errno in FULL) or 'No space left on device' in str(part):
       named = f' ({part.filename})' if isinstance(part, OSError) and part.filename else ''
       return UserError(
-        f'the disk of the workdir is full{named}: make room; earlier checkpoints are kept, and the same command goes '
-        'on from the last one.'
+        f'the disk of the workdir, or of temporary files, is full{named}: make room; earlier checkpoints are kept, and '
+        'the same command goes on from the last one.'
       )
     if _is_denied(part):
       return UserError(f'the storage refuses ({text}): give this account {ROLES} on the bucket.')

@@ -8,6 +8,7 @@ import yaml
 from launch.schema import faults
 
 ROOT = pathlib.Path(__file__).parents[2]
+SHM = {'name': 'shm', 'emptyDir': {'medium': 'Memory'}}
 CONFIG = '--config=configs/imagenet_cmpe50.py'
 SUBMIT = ('submit', '--name=run', '--image=x/y:1', '--accelerator=tpu7x', '--topology=4x4')
 GKE = (*SUBMIT, CONFIG, '--workdir=gs://b/run')
@@ -47,10 +48,12 @@ def test_gke_jobset(launch):
     'cloud.google.com/gke-tpu-accelerator': 'tpu7x',
     'cloud.google.com/gke-tpu-topology': '4x4',
   }
-  assert not {'volumes', 'serviceAccountName'} & set(pod)
+  assert 'serviceAccountName' not in pod
+  assert pod['volumes'] == [SHM]
   assert 'labels' not in found['metadata']
   (container,) = pod['containers']
   assert container['image'] == 'x/y:1'
+  assert container['volumeMounts'] == [{'name': 'shm', 'mountPath': '/dev/shm'}]
   assert container['resources'] == {'limits': {'google.com/tpu': 4}}
   assert container['env'] == [{'name': 'CMPE_JAX_PLATFORM', 'value': 'tpu'}]
   assert container['command'] == [
@@ -66,8 +69,9 @@ def test_gke_jobset(launch):
 def test_gke_jobset_on_spot_machines_with_data(launch):
   pod = pod_of(jobset(launch, '--spot', '--data-claim=imagenet'))
   assert pod['nodeSelector']['cloud.google.com/gke-spot'] == 'true'
-  assert pod['volumes'] == [{'name': 'data', 'persistentVolumeClaim': {'claimName': 'imagenet', 'readOnly': True}}]
-  assert pod['containers'][0]['volumeMounts'] == [{'name': 'data', 'mountPath': '/mnt/data', 'readOnly': True}]
+  data = {'name': 'data', 'persistentVolumeClaim': {'claimName': 'imagenet', 'readOnly': True}}
+  assert pod['volumes'] == [SHM, data]
+  assert pod['containers'][0]['volumeMounts'][1] == {'name': 'data', 'mountPath': '/mnt/data', 'readOnly': True}
   small = jobset(launch, '--topology=2x2x1', '--chips-per-host=8')
   assert small['spec']['replicatedJobs'][0]['template']['spec']['parallelism'] == 1
   assert pod_of(small)['containers'][0]['resources']['limits']['google.com/tpu'] == 4
@@ -93,8 +97,8 @@ def test_gke_jobset_with_a_bucket_a_queue_an_account_and_an_environment(launch):
   }
   attributes = {'bucketName': 'data', 'mountOptions': 'implicit-dirs,only-dir=imagenet'}
   csi = {'driver': 'gcsfuse.csi.storage.gke.io', 'readOnly': True, 'volumeAttributes': attributes}
-  assert pod['volumes'] == [{'name': 'data', 'csi': csi}]
-  assert pod['containers'][0]['volumeMounts'] == [{'name': 'data', 'mountPath': '/mnt/data', 'readOnly': True}]
+  assert pod['volumes'] == [SHM, {'name': 'data', 'csi': csi}]
+  assert pod['containers'][0]['volumeMounts'][1] == {'name': 'data', 'mountPath': '/mnt/data', 'readOnly': True}
   for arguments in (('--data-bucket=data',), ('--data-claim=data', '--gcsfuse')):
     template = jobset(launch, *arguments)['spec']['replicatedJobs'][0]['template']['spec']['template']
     assert template['metadata'] == {'annotations': {'gke-gcsfuse/volumes': 'true'}}
@@ -119,10 +123,12 @@ def test_the_schema_finds_what_the_server_would_refuse(launch):
 
 def test_gke_other_dry_runs(launch):
   image = launch('gke.sh', 'image', '--name=run', '--image=x/y:1', '--dry-run').stdout.splitlines()
-  assert image == [f'docker build --file={ROOT}/launch/Dockerfile --tag=x/y:1 {ROOT}', 'docker push x/y:1']
+  build = f'docker build --platform=linux/amd64 --file={ROOT}/launch/Dockerfile --tag=x/y:1 {ROOT}'
+  assert image == [build, 'docker push x/y:1']
   follow = launch('gke.sh', 'follow', '--name=run', '--dry-run').stdout
   assert follow == (
-    'kubectl logs --follow --prefix --tail=-1 --max-log-requests=256 --selector=jobset.sigs.k8s.io/jobset-name=run\n'
+    'kubectl logs --follow --prefix --tail=-1 --max-log-requests=256 --container=main '
+    '--selector=jobset.sigs.k8s.io/jobset-name=run\n'
   )
 
 

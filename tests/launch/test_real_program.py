@@ -69,13 +69,19 @@ def test_tpu_train_with_a_preemption_equals_one_without(cloud):
   assert got == want
 
 
+FREEZER = pathlib.Path('/sys/fs/cgroup/freezer/tasks')
+
+
 @pytest.fixture
-def cluster(tmp_path):
-  """Two nodes of Slurm, as environment; ends with the test."""
+def cluster(request, tmp_path):
+  """Two nodes of Slurm, as environment; ends with the test. Its parameter, if any, is how Slurm tracks processes."""
   if os.geteuid() or not shutil.which('slurmctld', path='/usr/sbin') or not shutil.which('munge'):
     pytest.skip('needs root, and apt-get install slurm-wlm munge')
   setup = pathlib.Path(__file__).parent / 'slurm' / 'setup.sh'
-  subprocess.run([setup, 'start', tmp_path / 'slurm'], check=True, timeout=60)
+  tracking = getattr(request, 'param', 'linuxproc')
+  if tracking == 'cgroup' and not FREEZER.exists():
+    pytest.skip('needs control groups of version 1')
+  subprocess.run([setup, 'start', tmp_path / 'slurm'], env=os.environ | {'PROCTRACK': tracking}, check=True, timeout=60)
   yield {'SLURM_CONF': str(tmp_path / 'slurm' / 'slurm.conf'), 'GRACE_SECONDS': '2'}
   subprocess.run(
     ['scancel', '--user=root'], env=os.environ | {'SLURM_CONF': f'{tmp_path}/slurm/slurm.conf'}, timeout=60
@@ -137,6 +143,7 @@ def test_slurm_check_waits_and_ends_with_its_code(cluster, checkout):
   assert job.facts()[1] == 0
 
 
+@pytest.mark.parametrize('cluster', ['linuxproc', 'cgroup'], indirect=True)  # every process, or one of each task
 def test_slurm_the_warning_reaches_each_program_once_and_queues_the_job_again(cluster, checkout):
   job = Job(
     cluster,

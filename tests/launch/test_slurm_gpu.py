@@ -77,6 +77,20 @@ def test_slurm_task_makes_1_and_2_win(code, ends_with, others_told, tmp_path, la
   assert 'scancel --signal=TERM 7.0' in calls(path) if others_told else not (path / 'calls').exists()
 
 
+@pytest.mark.parametrize('reaches', ['task.sh', 'every process'])
+def test_slurm_a_signal_is_heard_once_however_the_cluster_sends_it(reaches, tmp_path, wait_for):
+  program = 'trap "echo told" TERM; touch ready; for _ in {1..30}; do sleep 0.1; done; exit 75'
+  words = ['bash', f'{ROOT}/launch/task.sh', 'bash', '-c', program]
+  process = subprocess.Popen(words, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, text=True)
+  while not (tmp_path / 'ready').exists():
+    time.sleep(0.05)
+  (process.send_signal if reaches == 'task.sh' else lambda number: os.killpg(process.pid, number))(signal.SIGTERM)
+  output, _ = process.communicate(timeout=30)
+  assert (output, process.returncode) == ('told\n', 75)
+  left = ['pgrep', '--pgroup', str(process.pid), '--runstates', 'R,S,D']
+  wait_for(lambda: subprocess.run(left, stdout=subprocess.DEVNULL).returncode == 1, seconds=5)  # nothing is left of it
+
+
 def test_gpu_dry_run(launch):
   done = launch('gpu.sh', CONFIG, '--dry-run', '--', '--config.batch_size=512')
   assert done.stdout.splitlines() == [
@@ -135,8 +149,9 @@ def test_gpu_hands_sigterm_on_and_ends_with_the_programs_code(checkout, stand_in
   assert (checkout / 'saved').exists()
 
 
-def processes(checkout, number, **environment):
-  words = ['bash', f'{checkout}/launch/gpu.sh', CONFIG, f'--workdir={checkout}/w', '--', f'--process_id={number}']
+def processes(checkout, number, count=2, **environment):
+  words = ['bash', f'{checkout}/launch/gpu.sh', CONFIG, f'--workdir={checkout}/w', '--']
+  words += [f'--num_processes={count}', f'--process_id={number}']
   return subprocess.Popen(
     words, env=os.environ | {'GRACE_SECONDS': '1'} | environment, stderr=subprocess.PIPE, text=True
   )
@@ -164,3 +179,20 @@ def test_gpu_machines_do_not_take_an_earlier_end_for_a_new_one(checkout, stand_i
   time.sleep(1)
   second = processes(checkout, 1, CODE='0')  # it is started again, and takes back what it said
   assert (first.wait(timeout=30), second.wait(timeout=30)) == (0, 0)
+
+
+def test_gpu_a_machine_that_is_no_longer_one_of_them_has_nothing_to_say(checkout, stand_in):
+  with_python(stand_in, checkout, WAITS)
+  assert processes(checkout, 1).wait(timeout=30) == 2
+  body = 'touch starts; echo >> starts; (($(wc -l < starts) == 3)) || exit 75'
+  stand_in(checkout / '.venv' / 'bin', 'python', body)
+  assert processes(checkout, 0, count=1).wait(timeout=30) == 0
+  assert (checkout / 'starts').read_text() == '\n' * 3
+
+
+def test_gpu_a_workdir_in_the_home_folder_is_there(checkout, stand_in, tmp_path):
+  with_python(stand_in, checkout, 'exit 0')
+  words = ['bash', f'{checkout}/launch/gpu.sh', CONFIG, '--workdir=~/runs/x', '--', '--process_id=0']
+  assert subprocess.run(words, env=os.environ | {'HOME': str(tmp_path / 'home')}, timeout=30).returncode == 0
+  assert (tmp_path / 'home' / 'runs' / 'x' / 'ended').is_dir()
+  assert not (checkout / '~').exists()

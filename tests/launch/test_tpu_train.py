@@ -83,13 +83,30 @@ def test_workers_that_do_not_answer_keep_their_program(cloud, wait_for):
   assert done.stderr.count('run is ACTIVE, but its workers do not answer: ERROR: (gcloud') == 2
   train = cloud.start('tpu_vm.sh', *TRAIN, '--keep', STEPS='36')
   wait_for(lambda: len(cloud.checkpoints()) > 13)
+  scripts = [cloud.folder / 'nodes' / 'run' / f'w{number}' / 'cmpe_jax/launch/worker.sh' for number in range(2)]
+  installed = [script.stat().st_ino for script in scripts]
+  assert 'the program runs: what is installed stays' in cloud.run('tpu_vm.sh', 'install', *SLICE).stdout
+  assert installed == [script.stat().st_ino for script in scripts]  # not unpacked anew beneath the program
   cloud.plan('ssh', 'broken')  # the first question: it looks as if nothing ran
   second = cloud.run('tpu_vm.sh', *TRAIN, '--keep', STEPS='36')
   assert (train.wait(timeout=30), second.returncode) == (0, 0)
-  assert 'the program runs: what is installed stays' in second.stdout
-  assert 'the program runs already: stop it first' in second.stderr
+  assert second.stderr.count('run is ACTIVE, but its workers do not answer') == 1
+  assert cloud.calls('worker.sh start') == 2
   assert cloud.checkpoints()[36] == undisturbed(36)
   assert [log.count('goes on from step 12') for log in cloud.logs().values()] == [1, 1]
+
+
+def test_a_slice_whose_workers_do_not_answer_stays(cloud, wait_for):
+  first = cloud.start('tpu_vm.sh', *TRAIN, STEPS='60')
+  wait_for(lambda: len(cloud.checkpoints()) > 1)
+  first.kill()
+  cloud.plan('ssh', *['broken'] * 20)  # a machine without the key
+  second = cloud.run('tpu_vm.sh', *TRAIN, STEPS='60')
+  assert second.returncode == 75
+  assert 'a program may run on run, whose workers do not answer, so it is neither touched nor deleted' in second.stderr
+  assert (cloud.requests(), last_line(second).endswith(KEPT)) == ({'run': 'ACTIVE'}, True)
+  assert cloud.run('tpu_vm.sh', *TRAIN, STEPS='60').returncode == 0
+  assert cloud.checkpoints()[60] == undisturbed(60)
 
 
 def test_a_silent_gcloud_is_not_an_absent_slice(cloud):

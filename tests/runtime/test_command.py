@@ -35,7 +35,7 @@ def test_exit_codes(error, code, capsys):
     (None, 75, 'a process did not come, as when it has ended (Timed out while waiting for async_write_complete'),
     (UserError('the disk is full'), 2, 'error: the disk is full'),
     (Interrupted('stopped and saved at step 3.'), 75, 'stopped and saved at step 3. The same command goes on'),
-    (OSError(28, 'No space left on device', 'metrics.jsonl'), 2, 'the disk of the workdir is full'),
+    (OSError(28, 'No space left on device', 'metrics.jsonl'), 2, 'or of temporary files, is full (metrics.jsonl)'),
     (jax.errors.JaxRuntimeError('UNAVAILABLE: heartbeat'), 75, 'async_write_complete'),
   ],
 )

@@ -16,7 +16,9 @@ def main() -> None:
 
 if __name__ == '__main__':
   command.config_flag()
-  flags.DEFINE_string('topology', 'v5e:4x4', 'v5e, v5p or v6e and the chips of the slice; a100, h100, h200 or b200 and how many; or cpu:8.')
+  flags.DEFINE_string(
+    'topology', 'v5e:4x4', 'A slice (v5e:4x4, v5p, v6e), a chip and how many (h100:8, a100, h200, b200), or cpu:8.'
+  )
   flags.DEFINE_float('share', None, 'Of the bounds that the run is assumed to reach, such as 0.4.')
   flags.DEFINE_float('price', None, 'Of a chip-hour, for the cost of the whole run.')
   flags.DEFINE_float(

@@ -5,6 +5,9 @@
 #   tests/launch/slurm/setup.sh start FOLDER     then: export SLURM_CONF=FOLDER/slurm.conf
 #   tests/launch/slurm/setup.sh stop FOLDER
 #
+# PROCTRACK=linuxproc (default): a signal goes to every process of a task; cgroup, as on most clusters: to its first
+# process only. The latter wants control groups of version 1, with the freezer.
+#
 # The nodes are called n1 and n2; a line in /etc/hosts makes them known, because JAX looks for the first one by its name.
 set -euo pipefail
 action=${1:-} folder=$(realpath -m "${2:?give a folder}")
@@ -19,7 +22,7 @@ SlurmUser=root
 AuthType=auth/munge
 CredType=cred/munge
 MpiDefault=none
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/${PROCTRACK:-linuxproc}
 TaskPlugin=task/none
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/%n
@@ -36,6 +39,10 @@ KillWait=10
 NodeName=n1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=17101 CPUs=4 RealMemory=1000
 NodeName=n2 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=17102 CPUs=4 RealMemory=1000
 PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+CONF
+  cat > "$folder/cgroup.conf" << CONF
+CgroupPlugin=cgroup/v1
+CgroupMountpoint=/sys/fs/cgroup
 CONF
   grep -q ' n1 n2$' /etc/hosts || echo '127.0.0.1 n1 n2' >> /etc/hosts
 }

@@ -17,17 +17,17 @@ ask() {
   ((${#found[@]}))
 }
 
-# Asks for ten minutes, until the workers answer or the slice is lost. Fails if they are there and do not.
+# Asks for ten minutes, until the workers answer. Fails, with `found` empty, if they do not, or if gcloud does not say how
+# the slice stands. Where it is lost, `found` is empty as well, and `now` says what became of it.
 reach() {
-  local try
-  for ((try = 1; try <= 20; try++)); do
-    if ask; then return; fi
+  local silent=0
+  until ask; do
     know "$patience" || return 1
-    [[ $now == ACTIVE ]] || return 0 # the next attempt sees it
+    [[ $now == ACTIVE ]] || return 0
+    ((++silent < 20)) || return 1
     echo "$program: ${options[name]} is $now, but its workers do not answer: $(tail -1 "$scratch/asked")" >&2
     pause
   done
-  return 1
 }
 
 some() { [[ " ${found[*]} " == *" $1 "* ]]; }
@@ -35,20 +35,13 @@ some() { [[ " ${found[*]} " == *" $1 "* ]]; }
 # Shows the program until it has ended, through lost connections. Afterwards `found` says how; empty if its slice is
 # lost, with `now` for what became of that.
 watch() {
-  local silent=0 lines=
+  local lines=
   while true; do
     follow $lines || true # the connection may break; what counts is what the workers say
     lines=20
-    if ask; then
-      some running || return 0
-      silent=0
-      echo "$program: the connection broke, the program goes on; following it again ..."
-    else
-      know "$patience" || return 0
-      [[ $now == ACTIVE ]] || return 0
-      ((++silent < 20)) || return 0
-      echo "$program: ${options[name]} is $now, but its workers do not answer: $(tail -1 "$scratch/asked")" >&2
-    fi
+    reach || return 0
+    some running || return 0
+    echo "$program: the connection broke, the program goes on; following it again ..."
     pause
   done
 }

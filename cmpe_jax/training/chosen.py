@@ -30,7 +30,7 @@ def read(workdir: str, which: str, action: Callable[[Checkpoints, int], T]) -> T
     try:
       with contextlib.closing(Checkpoints(workdir)) as found:
         return action(found, found.choose(which))
-    except (Damaged, FileNotFoundError) as error:
+    except (Damaged, FileNotFoundError, NotADirectoryError) as error:  # the last: Orbax, of what went between two looks
       place = error.path if isinstance(error, Damaged) else None
       # One that appeared when the others had been listed already is there, and can be read the next time.
       if attempt == ATTEMPTS - 1 or (place and place == last and _is_there(place)):

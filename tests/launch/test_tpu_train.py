@@ -8,6 +8,7 @@ SLICE = ('--name=run', '--zone=us-central1-a')
 PROGRAM = ('--config=configs/digits.py', '--workdir=gs://b/run')
 TRAIN = ('train', *SLICE, '--type=v4-16', '--spot', *PROGRAM)  # two workers
 DELETED = 'tpu_vm.sh: run is deleted; what still costs money: the storage of gs://b/run.'
+STARTED = ' UTC: .venv/bin/python -m cmpe_jax.main '  # the line that worker.sh begins with in a log
 KEPT = 'this ends the first: launch/tpu_vm.sh delete --name=run --zone=us-central1-a'
 
 
@@ -61,7 +62,7 @@ def test_two_at_the_same_moment_start_one_program(cloud):
   assert [process.returncode for process in both] == [0, 0], outputs
   assert cloud.requests() == {'run': 'ACTIVE'}
   assert cloud.checkpoints()[48] == undisturbed(48)
-  assert [log.count('starts') for log in cloud.logs().values()] == [1, 1]
+  assert [log.count(STARTED) for log in cloud.logs().values()] == [1, 1]
 
 
 def test_a_killed_launcher_is_taken_up_by_the_same_command(cloud, wait_for):
@@ -93,7 +94,7 @@ def test_workers_that_do_not_answer_keep_their_program(cloud, wait_for):
   assert second.stderr.count('run is ACTIVE, but its workers do not answer') == 1
   assert cloud.calls('worker.sh start') == 2
   assert cloud.checkpoints()[36] == undisturbed(36)
-  assert [log.count('goes on from step 12') for log in cloud.logs().values()] == [1, 1]
+  assert [log.count(STARTED) for log in cloud.logs().values()] == [2, 2]
 
 
 def test_a_slice_whose_workers_do_not_answer_stays(cloud, wait_for):

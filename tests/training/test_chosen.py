@@ -12,7 +12,7 @@ import cmpe_jax
 from cmpe_jax import config as configuration
 from cmpe_jax import models
 from cmpe_jax.runtime import mesh as meshes
-from cmpe_jax.training import optimizer, state
+from cmpe_jax.training import chosen, optimizer, state
 from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.saved import Damaged
 
@@ -48,6 +48,16 @@ def test_a_network_is_read_while_its_run_saves_and_deletes(tmp_path):
   assert not failed
   assert count > 2
   jax.tree.map(np.testing.assert_array_equal, found, variables)
+
+  # Whatever a reader meets where a checkpoint was a moment ago (Orbax looks twice: there, and no directory).
+  gone = [FileNotFoundError(), NotADirectoryError(), Damaged(tmp_path / 'checkpoints' / '1', 'state is missing')]
+
+  def meet(_, step):
+    if gone:
+      raise gone.pop()
+    return step
+
+  assert chosen.read(str(tmp_path), 'newest', meet) == SAVES
 
   (tmp_path / 'checkpoints' / str(SAVES) / 'state' / '_METADATA').write_text('{')  # damaged for good
   with pytest.raises(Damaged, match=f'checkpoints/{SAVES} is damaged'):

@@ -8,13 +8,14 @@ from typing import TypeVar
 import jax
 from etils import epath
 
+from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import processes
 from cmpe_jax.training import saved
 from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.saved import Damaged
 
 T = TypeVar('T')
-ATTEMPTS = 10
+ATTEMPTS = 30
 PAUSE = 0.2  # seconds, in which a deletion has come further
 
 
@@ -22,21 +23,23 @@ def read(workdir: str, which: str, action: Callable[[Checkpoints, int], T]) -> T
   """`action(checkpoints, step)` of the 'best' or 'newest' checkpoint; chosen anew if the run has deleted it meanwhile.
 
   Raises:
-    UserError: there is no checkpoint; what `action` raises.
+    UserError: there is no checkpoint, or none stays long enough to be read; what `action` raises.
     Damaged: the checkpoint is there, and is not what was written.
   """
   last: epath.Path | None = None
-  for attempt in range(ATTEMPTS):
+  for _ in range(ATTEMPTS):
     try:
       with contextlib.closing(Checkpoints(workdir)) as found:
         return action(found, found.choose(which))
     except (Damaged, FileNotFoundError, NotADirectoryError) as error:  # the last: Orbax, of what went between two looks
       place = error.path if isinstance(error, Damaged) else None
       # One that appeared when the others had been listed already is there, and can be read the next time.
-      if attempt == ATTEMPTS - 1 or (place and place == last and _is_there(place)):
+      if place and place == last and _is_there(place):
         raise
-      last = place
-  raise AssertionError  # the loop returns or raises
+      last, why = place, error
+  raise UserError(
+    f'{workdir}: the run deleted what was read, {ATTEMPTS} times (the last: {why}): read it when the run has ended.'
+  ) from why
 
 
 def read_together(workdir: str, which: str, action: Callable[[Checkpoints, int], T]) -> T:

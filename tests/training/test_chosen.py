@@ -11,6 +11,7 @@ import pytest
 import cmpe_jax
 from cmpe_jax import config as configuration
 from cmpe_jax import models
+from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import mesh as meshes
 from cmpe_jax.training import chosen, optimizer, state
 from cmpe_jax.training.checkpoint import Checkpoints
@@ -58,6 +59,9 @@ def test_a_network_is_read_while_its_run_saves_and_deletes(tmp_path):
     return step
 
   assert chosen.read(str(tmp_path), 'newest', meet) == SAVES
+  gone += [FileNotFoundError('checkpoints/1')] * chosen.ATTEMPTS
+  with pytest.raises(UserError, match=r'deleted what was read, 30 times \(the last: checkpoints/1\)'):
+    chosen.read(str(tmp_path), 'newest', meet)
 
   (tmp_path / 'checkpoints' / str(SAVES) / 'state' / '_METADATA').write_text('{')  # damaged for good
   with pytest.raises(Damaged, match=f'checkpoints/{SAVES} is damaged'):

@@ -163,6 +163,7 @@ def checkpoints():
 
 def ssh(command, request, flags):
   homes = reached(command, request, flags)
+  before = checkpoints()
   event = planned('follow' if 'worker.sh follow' in flags['command'] else 'ssh')
   lost = '[/usr/bin/ssh] exited with return code [255].'
   if event == 'broken':
@@ -171,9 +172,8 @@ def ssh(command, request, flags):
     subprocess.Popen(['bash', '-c', flags['command']], cwd=home, env=worker(home), start_new_session=True)
     for home in homes
   ]
-  before = -1 if event.endswith('at once') else checkpoints()
   while None in [session.poll() for session in sessions]:
-    if event and checkpoints() > before:
+    if event and (event.endswith('at once') or checkpoints() > before):
       for session in sessions:  # the connection's own processes; what they started elsewhere goes on
         os.killpg(session.pid, signal.SIGKILL)
       if event.startswith('preempt'):

@@ -69,7 +69,6 @@ def test_a_killed_launcher_is_taken_up_by_the_same_command(cloud, wait_for):
   first = cloud.start('tpu_vm.sh', *TRAIN, STEPS='48')
   wait_for(lambda: len(cloud.checkpoints()) > 1)
   first.kill()
-  cloud.plan('follow', '', 'preempt')
   second = cloud.run('tpu_vm.sh', *TRAIN, STEPS='48')
   assert second.returncode == 0, second.stderr
   assert cloud.calls('worker.sh start') == 1
@@ -82,18 +81,18 @@ def test_workers_that_do_not_answer_keep_their_program(cloud, wait_for):
   done = cloud.run('tpu_vm.sh', *TRAIN, '--keep', STEPS='12')
   assert done.returncode == 0, done.stderr
   assert done.stderr.count('run is ACTIVE, but its workers do not answer: ERROR: (gcloud') == 2
-  train = cloud.start('tpu_vm.sh', *TRAIN, '--keep', STEPS='36')
+  train = cloud.start('tpu_vm.sh', *TRAIN, '--keep', STEPS='72')
   wait_for(lambda: len(cloud.checkpoints()) > 13)
   scripts = [cloud.folder / 'nodes' / 'run' / f'w{number}' / 'cmpe_jax/launch/worker.sh' for number in range(2)]
   installed = [script.stat().st_ino for script in scripts]
   assert 'the program runs: what is installed stays' in cloud.run('tpu_vm.sh', 'install', *SLICE).stdout
   assert installed == [script.stat().st_ino for script in scripts]  # not unpacked anew beneath the program
   cloud.plan('ssh', 'broken')  # the first question: it looks as if nothing ran
-  second = cloud.run('tpu_vm.sh', *TRAIN, '--keep', STEPS='36')
+  second = cloud.run('tpu_vm.sh', *TRAIN, '--keep', STEPS='72')
   assert (train.wait(timeout=30), second.returncode) == (0, 0)
   assert second.stderr.count('run is ACTIVE, but its workers do not answer') == 1
   assert cloud.calls('worker.sh start') == 2
-  assert cloud.checkpoints()[36] == undisturbed(36)
+  assert cloud.checkpoints()[72] == undisturbed(72)
   assert [log.count(STARTED) for log in cloud.logs().values()] == [2, 2]
 
 

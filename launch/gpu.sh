@@ -73,7 +73,8 @@ before=$([[ -z $process ]] || told) # of an earlier start, perhaps: those machin
 
 child=
 stopped=no # by a signal to this script: the program saves, then both end
-trap 'stopped=yes; [[ -z $child ]] || kill -TERM "$child" 2> /dev/null' TERM INT
+sent=      # the program that was told: once, because a second signal would end it at once
+trap 'stopped=yes; if [[ -n $child ]]; then sent=$child; kill -TERM "$child" 2> /dev/null; fi' TERM INT
 
 # Waits for the program, and no longer for one whose peers ended for good: it has GRACE_SECONDS to notice.
 attend() {
@@ -94,8 +95,10 @@ attend() {
 }
 
 for ((attempt = 1; attempt <= options[attempts]; attempt++)); do
+  child=
   .venv/bin/python -m "$(module)" "${words[@]}" &
   child=$!
+  [[ $stopped == no || $sent == "$child" ]] || kill -TERM "$child" 2> /dev/null || true # it came between the two lines
   attend
   result=$(verdict "$code")
   if [[ -n $process && $result == stop ]]; then echo "$code $(date +%s) $RANDOM" > "$ended/$process"; fi

@@ -186,8 +186,8 @@ install() {
   [[ -z $(git -C "$top" status --porcelain 2> /dev/null) ]] || echo "$program: uncommitted changes stay here." >&2
   run git -C "$top" archive --format=tar.gz --output="$archive" HEAD || return 2
   run gcloud compute tpus tpu-vm scp "$archive" "${options[name]}:cmpe_jax.tar.gz" "${place[@]}" --worker=all || return 75
-  # shellcheck disable=SC2016 # the workers expand it. Nothing changes beneath a program that runs.
-  on_workers 'mkdir -p cmpe_jax && if [ "$(bash cmpe_jax/launch/worker.sh code 2> /dev/null)" != running ]; then tar -xzf cmpe_jax.tar.gz -C cmpe_jax; fi && bash cmpe_jax/launch/worker.sh install' || return 75
+  # shellcheck disable=SC2016 # the workers expand it. Nothing changes beneath a program that runs or starts.
+  on_workers 'mkdir -p cmpe_jax && (flock 9; if [ "$(bash cmpe_jax/launch/worker.sh code 2> /dev/null)" != running ]; then tar -xzf cmpe_jax.tar.gz -C cmpe_jax; fi) 9> cmpe_jax/lock && bash cmpe_jax/launch/worker.sh install' || return 75
   if [[ -n ${options[data-disk]} ]]; then
     on_workers "bash cmpe_jax/launch/worker.sh mount $(quoted "${options[data-device]}") /mnt/data" || return 75
   fi

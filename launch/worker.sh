@@ -95,8 +95,15 @@ start() {
   echo "--- $(date -u '+%F %T') UTC: $(< started)" >> run.log
   export CMPE_JAX_PLATFORM=${CMPE_JAX_PLATFORM:-tpu} # the program ends rather than train on anything else
   setsid bash "$PWD/launch/worker.sh" run cmpe_jax-run "$@" > /dev/null 2>&1 < /dev/null 9>&- &
-  echo $! > pid
-  until runs || [[ -f exit_code ]]; do sleep 0.1; done
+  shell=$!
+  echo "$shell" > pid
+  until runs || [[ -f exit_code ]]; do
+    if ! kill -0 "$shell" 2> /dev/null && [[ ! -f exit_code ]]; then
+      echo 'the program could not be started' >&2
+      exit 1
+    fi
+    sleep 0.1
+  done
 }
 
 quoted_command() { printf '%q ' "$@"; }

@@ -1,5 +1,7 @@
 """What several test files need."""
 
+import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -14,6 +16,7 @@ from cmpe_jax.data.datasets.dataset import Dataset
 from cmpe_jax.training.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
+_ports = itertools.count()
 TIMED = ('train/images_per_second', 'train/data_wait')
 
 
@@ -71,9 +74,11 @@ def same_run(whole, broken):
 
 def free_address():
   """'localhost:PORT' of a port that nobody uses."""
-  with socket.socket() as found:
-    found.bind(('localhost', 0))
-    return f'localhost:{found.getsockname()[1]}'
+  while True:
+    port = 20_000 + (37 * os.getpid() + next(_ports)) % 12_000  # the system gives no such port to who asks for any
+    with contextlib.suppress(OSError), socket.socket() as found:
+      found.bind(('localhost', port))
+      return f'localhost:{port}'
 
 
 def begin(arguments, devices=1, start_new_session=False, stderr=subprocess.STDOUT, **environment):

@@ -70,6 +70,7 @@ class Stop:
   def _tell(self, number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_DFL)
     self._told = True
+    watch.has_heard()
 
   def __call__(self) -> bool:
     """Whether to save and stop now. Every process must ask after every call to the device."""

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -52,7 +53,7 @@ class Watch:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     ours = [number for number in SIGNALS if before[number] != signal.SIG_IGN]  # as of `nohup` and `command &`
     for number in ours:
-      signal.signal(number, signal.default_int_handler)
+      signal.signal(number, self._interrupt)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     woken = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -69,6 +70,11 @@ class Watch:
       if self.store() is None:  # else it goes on looking at the others, while JAX waits for them to close as well
         os.write(writing, b'\0')
         os.close(writing)
+
+  def _interrupt(self, number: int, frame: FrameType | None) -> None:
+    """In the main thread, which may be back from here before the thread that listens has had its turn."""
+    self.told = True
+    signal.default_int_handler(number, frame)
 
   def answer(self, how: Answer) -> None:
     """What the next signal does. Does not return where one that is being answered ends the process."""
@@ -135,6 +141,12 @@ def answer(how: Answer) -> None:
 def told() -> bool:
   """Whether this command has had a signal at any time."""
   return _watch is not None and _watch.told
+
+
+def has_heard() -> None:
+  """A signal has come: for whoever takes the signals in the place of this module, and may be the first to know."""
+  if _watch:
+    _watch.told = True
 
 
 def meet(store: Callable[[], Any]) -> None:

@@ -33,8 +33,12 @@ class Damaged(UserError):
 
 def steps(directory: epath.Path) -> list[int]:
   """The steps of the checkpoints that were finished, in order."""
-  found = directory.iterdir() if directory.exists() else ()  # a bucket has no empty folders
-  return sorted(int(path.name) for path in found if path.name.isdigit() and _is_finished(path))
+  while True:
+    listed = list(directory.iterdir()) if directory.exists() else []  # a bucket has no empty folders
+    found = [path for path in listed if path.name.isdigit()]
+    finished = sorted(int(path.name) for path in found if _is_finished(path))
+    if finished or all(path.exists() for path in found):
+      return finished  # else the run has deleted what was listed, and has a newer one
 
 
 def _is_finished(path: epath.Path) -> bool:

@@ -87,14 +87,17 @@ class Request:
 
   def vanish(self):
     """The machines are gone, with all that ran on them: what has a worker's home folder in its environment."""
+    gone = self.node.with_name(f'.{self.name}.{os.getpid()}')  # nobody reaches it while it dies
+    if self.node.exists():
+      self.node.rename(gone)
     for entry in pathlib.Path('/proc').glob('[0-9]*'):
       try:
         if f'HOME={self.node}/'.encode() in (entry / 'environ').read_bytes():
           os.kill(int(entry.name), signal.SIGKILL)
       except (OSError, PermissionError):
         continue
-    while self.node.exists():  # what was killed may have been writing
-      shutil.rmtree(self.node, ignore_errors=True)
+    while gone.exists():  # what was killed may have been writing
+      shutil.rmtree(gone, ignore_errors=True)
 
 
 def create(command, request, flags):

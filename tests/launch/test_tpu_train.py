@@ -28,9 +28,9 @@ def test_preemptions_a_lost_connection_and_a_silent_gcloud_end_as_a_run_without(
   cloud.plan('create', 'wait 2')
   cloud.plan('follow', 'preempt', 'drop', 'preempt')
   cloud.plan('describe', '', '', '', '', '', '', '', 'network', 'network')
-  done = cloud.run('tpu_vm.sh', *TRAIN, STEPS='12')
+  done = cloud.run('tpu_vm.sh', *TRAIN, STEPS='48')
   assert done.returncode == 0, done.stderr
-  assert cloud.checkpoints()[12] == undisturbed(12)
+  assert cloud.checkpoints()[48] == undisturbed(48)
   assert cloud.requests() == {}
   assert last_line(done) == DELETED
   assert cloud.calls('queued-resources create') == 3
@@ -38,7 +38,7 @@ def test_preemptions_a_lost_connection_and_a_silent_gcloud_end_as_a_run_without(
   assert done.stdout.count('the slice was lost (SUSPENDED)') == 2
   assert done.stdout.count('the connection broke, the program goes on') == 1
   assert done.stderr.count('gcloud does not say how run stands') == 2
-  ended = [log for log in cloud.logs().values() if log.endswith('step 12\n--- ended with 0\n')]
+  ended = [log for log in cloud.logs().values() if log.endswith('step 48\n--- ended with 0\n')]
   assert len(ended) == 2  # of the last machines; those of the lost ones are as new as their last copy
   assert all('goes on from step' in log for log in ended)
 

@@ -37,8 +37,8 @@ def test_tpu_dry_run_prints_the_commands_and_runs_none(tmp_path, launch, stand_i
     '--runtime-version=v2-alpha-tpuv5-lite --spot --data-disk=source=projects/p/zones/z/disks/d,mode=read-only',
     f'git -C {ROOT} archive --format=tar.gz --output=/tmp/run.tar.gz HEAD',
     f'gcloud compute tpus tpu-vm scp /tmp/run.tar.gz run:cmpe_jax.tar.gz {place} --worker=all',
-    f'{ssh}mkdir -p cmpe_jax && if [ "$(bash cmpe_jax/launch/worker.sh code 2> /dev/null)" != running ]; then '
-    "tar -xzf cmpe_jax.tar.gz -C cmpe_jax; fi && bash cmpe_jax/launch/worker.sh install'",
+    f'{ssh}mkdir -p cmpe_jax && (flock 9; if [ "$(bash cmpe_jax/launch/worker.sh code 2> /dev/null)" != running ]; '
+    "then tar -xzf cmpe_jax.tar.gz -C cmpe_jax; fi) 9> cmpe_jax/lock && bash cmpe_jax/launch/worker.sh install'",
     f"{ssh}bash cmpe_jax/launch/worker.sh mount auto /mnt/data'",
     f'{ssh}CMPE_JAX_LOGS=gs://b/run/logs bash cmpe_jax/launch/worker.sh start {program}',
     f"{ssh}bash cmpe_jax/launch/worker.sh follow'",

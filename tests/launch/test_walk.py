@@ -18,6 +18,13 @@ def typed(title):
   return [[pathlib.Path(words[0]).name, *words[1:]] for words in map(shlex.split, lines)]
 
 
+def text(path):
+  try:
+    return path.read_text()
+  except FileNotFoundError:  # not yet, or its machine is gone
+    return ''
+
+
 def test_a_day_with_16_chips(cloud, wait_for):
   (cloud.folder / 'disks' / 'imagenet').write_text('pd-balanced,')
   cloud.add('worker/findmnt', '#!/bin/sh\necho /dev/sda1\n')
@@ -39,7 +46,7 @@ def test_a_day_with_16_chips(cloud, wait_for):
   cloud.plan('follow', 'preempt')
   running = cloud.start(*train, STEPS='600')
   log = cloud.folder / 'nodes/cmpe50/w0/cmpe_jax/run.log'
-  wait_for(lambda: log.exists() and 'goes on from step' in log.read_text())  # preempted, and there again
+  wait_for(lambda: 'goes on from step' in text(log))  # preempted, and there again
   shown = cloud.start(*follow)
   wait_for(lambda: 'step' in shown.stdout.readline())
   assert cloud.run(*stop).returncode == 0

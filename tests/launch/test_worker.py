@@ -41,6 +41,16 @@ def test_worker_says_none_after_its_machine_was_started_again(checkout, launch):
   assert launch('worker.sh', 'code', root=checkout).stdout == 'none\n'
 
 
+def test_worker_says_that_a_program_ended_before_it_began(checkout, launch):
+  """Its shell was killed, say; the next start is not kept out."""
+  (checkout / 'bin').mkdir()
+  (checkout / 'bin' / 'setsid').symlink_to('/bin/true')
+  failed = launch('worker.sh', 'start', 'true', root=checkout, path=checkout / 'bin')
+  assert (failed.returncode, failed.stderr) == (1, 'the program could not be started\n')
+  assert launch('worker.sh', 'code', root=checkout).stdout == 'none\n'
+  assert launch('worker.sh', 'start', 'true', root=checkout).returncode == 0
+
+
 def test_worker_trains_though_its_logs_cannot_be_copied(checkout, launch, stand_in, calls):
   path = stand_in(checkout / 'bin', 'gcloud', 'exit 1')
   launch('worker.sh', 'start', 'sleep', '0.5', root=checkout, path=path, CMPE_JAX_LOGS='gs://b/logs')

@@ -145,7 +145,7 @@ ASLEEP = 'time.sleep(100)'
 SWALLOWED = 'swallow()'
 PROGRAM = """
 import hashlib, sys, time
-from cmpe_jax.runtime import command
+from cmpe_jax.runtime import command, places  # or the time that it takes to import this would lie after the signal
 
 def swallow():
   try:

@@ -55,10 +55,12 @@ def test_a_compilation_outside_of_a_run_is_left_alone():
 SAVES = """
 def body():
   with Stop() as stop:
-    printing.line('here')
     stop.unsaved = sys.argv[2] == 'unsaved'
+    printing.line('here')
     while not stop():
       time.sleep(0.1)
+    if not stop.unsaved:
+      time.sleep(60)  # the thread that heard the signal ends the process, be it after this one
     printing.line('one more line')
     open(sys.argv[1], 'w').close()
     stop.check()

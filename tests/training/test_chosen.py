@@ -1,19 +1,21 @@
 """Readers of a run that is training: it deletes the checkpoint that they have chosen."""
 
 import contextlib
+import shutil
 import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 import cmpe_jax
 from cmpe_jax import config as configuration
 from cmpe_jax import models
 from cmpe_jax.errors import UserError
 from cmpe_jax.runtime import mesh as meshes
-from cmpe_jax.training import chosen, optimizer, state
+from cmpe_jax.training import chosen, optimizer, saved, state
 from cmpe_jax.training.checkpoint import Checkpoints
 from cmpe_jax.training.saved import Damaged
 
@@ -66,3 +68,20 @@ def test_a_network_is_read_while_its_run_saves_and_deletes(tmp_path):
   (tmp_path / 'checkpoints' / str(SAVES) / 'state' / '_METADATA').write_text('{')  # damaged for good
   with pytest.raises(Damaged, match=f'checkpoints/{SAVES} is damaged'):
     cmpe_jax.load_model(str(tmp_path))
+
+
+def test_a_run_that_replaces_its_only_checkpoint_always_has_one(tmp_path, monkeypatch):
+  """Between the list of the folder and the look at each: the run ends writing 6, and does not keep 5 any more."""
+  for name in ('5/state', '6.orbax-checkpoint-tmp/state'):
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name / 'file').write_text('')
+  look = saved._is_finished
+
+  def look_late(path):
+    if path.name == '5':
+      (tmp_path / '6.orbax-checkpoint-tmp').rename(tmp_path / '6')
+      shutil.rmtree(tmp_path / '5')
+    return look(path)
+
+  monkeypatch.setattr(saved, '_is_finished', look_late)
+  assert saved.steps(epath.Path(tmp_path)) == [6]

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cmpe_jax.tools.compare.curves import Curves
+from cmpe_jax.tools.compare.curves import Curves, Lines
 from cmpe_jax.tools.shared.rows import Row
 
 COLORS = ('#0072b2', '#d55e00', '#009e73', '#aa4499', '#7a5c00', '#444444')  # told apart by colour-blind people too
@@ -123,11 +123,20 @@ def _curves(axes: Axes, found: Curves, label: str) -> None:
       continue
     for epochs, values in lines:
       axes.plot(epochs, values, **style(number), linewidth=0.6, alpha=0.3)
-    shared = min(len(values) for _, values in lines)
-    mean = np.mean([values[:shared] for _, values in lines], axis=0)
-    axes.plot(lines[0][0][:shared], mean, **style(number), linewidth=1.6, label=name)
+    axes.plot(*_mean(lines), **style(number), linewidth=1.6, label=name)
   _scale(axes, found)
   axes.set(xlabel='epoch', ylabel=label, xlim=(0, None))
+
+
+def _mean(lines: Lines) -> tuple[np.ndarray, np.ndarray]:
+  """Epochs that all runs have come through, as the run with the fewest points has them, and the mean there.
+
+  Runs of one recipe may differ in how often they evaluate: between two points of a run lies a straight line.
+  """
+  epochs = min((epochs for epochs, _ in lines), key=len)
+  first, last = max(epochs[0] for epochs, _ in lines), min(epochs[-1] for epochs, _ in lines)
+  epochs = epochs[(first <= epochs) & (epochs <= last)]
+  return epochs, np.mean([np.interp(epochs, *line) for line in lines], axis=0)
 
 
 def _legend(figure: Figure, names: Sequence[str], width: int) -> None:

@@ -9,7 +9,8 @@ from cmpe_jax.tools.shared.rows import Runs
 
 POINTS = 60  # of a curve, at most
 LOSS = 'train/loss'
-Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]
+Lines = list[tuple[np.ndarray, np.ndarray]]
+Curves = dict[str, Lines]
 
 
 def accuracy(averaged: bool) -> str:

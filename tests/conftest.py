@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import signal
 import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -13,6 +14,8 @@ KEPT = pathlib.Path(tempfile.gettempdir()) / f'cmpe_jax_tests_{getpass.getuser()
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(KEPT))
 os.environ['TFDS_DATA_DIR'] = f'{KEPT}_data'  # not the user's own
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of `make test &` and `nohup`; the tests' programs would inherit it
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter):

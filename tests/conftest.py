@@ -14,7 +14,7 @@ KEPT = pathlib.Path(tempfile.gettempdir()) / f'cmpe_jax_tests_{getpass.getuser()
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(KEPT))
 os.environ['TFDS_DATA_DIR'] = f'{KEPT}_data'  # not the user's own
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of `make test &` and `nohup`; the tests' programs would inherit it
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as after `make test &`; programs inherit it
   signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

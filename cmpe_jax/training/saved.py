@@ -33,11 +33,13 @@ class Damaged(UserError):
 
 def steps(directory: epath.Path) -> list[int]:
   """The steps of the checkpoints that were finished, in order."""
+  gone: list[epath.Path] = []
   while True:
     listed = list(directory.iterdir()) if directory.exists() else []  # a bucket has no empty folders
     found = [path for path in listed if path.name.isdigit()]
     finished = sorted(int(path.name) for path in found if _is_finished(path))
-    if finished or all(path.exists() for path in found):
+    before, gone = gone, [path for path in found if not path.exists()]
+    if finished or gone == before:
       return finished  # else the run has deleted what was listed, and has a newer one
 
 

@@ -85,3 +85,8 @@ def test_a_run_that_replaces_its_only_checkpoint_always_has_one(tmp_path, monkey
 
   monkeypatch.setattr(saved, '_is_finished', look_late)
   assert saved.steps(epath.Path(tmp_path)) == [6]
+
+
+def test_a_link_to_nowhere_is_no_checkpoint(tmp_path):
+  (tmp_path / '5').symlink_to(tmp_path / 'nowhere')
+  assert saved.steps(epath.Path(tmp_path)) == []
